@@ -1,0 +1,58 @@
+/**
+ * Flush requests: a reader asks every writer to report what it has counted so far, so that usage includes each reply
+ * that a client has received by then.
+ */
+import type { Sql } from "postgres";
+
+const FLUSH_CHANNEL = "ogel_usage_flush";
+
+/**
+ * A writer that has not been seen for this long is gone, and so is what it had not reported: nobody waits for it.
+ * Writers show themselves every few seconds, and a restarted one first reports for its predecessor.
+ */
+const WRITER_LOST_AFTER_SECONDS = 15;
+const POLL_MS = 15;
+
+/**
+ * Asks all writers to report and waits until they have, at most `deadlineMs`. `complete` is false when a writer
+ * that was seen lately had not answered by then.
+ */
+export async function flushUsage(sql: Sql, deadlineMs: number): Promise<{ complete: boolean }> {
+  const [request] = await sql<{ id: string }[]>`SELECT nextval('usage_flush_request') AS id`;
+  const id = request?.id ?? "0";
+  await sql.notify(FLUSH_CHANNEL, id);
+  const deadline = performance.now() + deadlineMs;
+  for (;;) {
+    const [open] = await sql<{ writers: number }[]>`
+      SELECT count(*)::int AS writers FROM usage_writer
+      WHERE closed_at IS NULL AND flushed_request < ${id}
+        AND seen_at > now() - make_interval(secs => ${WRITER_LOST_AFTER_SECONDS})`;
+    if (open?.writers === 0) return { complete: true };
+    if (performance.now() > deadline) return { complete: false };
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+/**
+ * Calls `flush` with the number of each flush request, newest only where several come together, and once with the
+ * latest after every (re)connection, when some may have been missed.
+ */
+export async function onFlushRequest(
+  sql: Sql,
+  flush: (request: string) => void,
+): Promise<{ close(): Promise<void> }> {
+  const subscription = await sql.listen(FLUSH_CHANNEL, flush, () => {
+    sql<{ id: string }[]>`SELECT last_value AS id FROM usage_flush_request`.then(
+      ([row]) => flush(row?.id ?? "0"),
+      () => {}, // The connection went again: the next one asks once more.
+    );
+  });
+  return { close: () => subscription.unlisten() };
+}
+
+/** Notes that a writer has reported all it had counted when it heard of `request`. */
+export async function answerFlush(sql: Sql, writerId: string, request: string): Promise<void> {
+  await sql`
+    UPDATE usage_writer SET flushed_request = greatest(flushed_request, ${request}), seen_at = now()
+    WHERE writer_id = ${writerId}`;
+}
