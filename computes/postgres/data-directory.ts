@@ -42,10 +42,27 @@ export async function initializeDataDirectory(options: {
       "--no-sync",
     ];
     await run(binaries.initdb, args, user);
-    await run(binaries.initdb, [`--pgdata=${dataDirectory}`, "--sync-only"], user);
+    await syncDataDirectory(options);
   } finally {
     rmSync(passwordFile, { force: true });
   }
+}
+
+/** Sees to it that every file of a data directory that no server runs on, or has changed, is on the disk. */
+export function syncDataDirectory(options: {
+  binaries: PostgresBinaries;
+  user: ServerUser | null;
+  dataDirectory: string;
+}): Promise<void> {
+  const args = [`--pgdata=${options.dataDirectory}`, "--sync-only"];
+  return run(options.binaries.initdb, args, options.user);
+}
+
+/** When the server that wrote postmaster.pid says that it started, in milliseconds since the epoch. */
+export function findServerStart(dataDirectory: string): number {
+  const text = readFileSync(path.join(dataDirectory, "postmaster.pid"), "latin1");
+  const seconds = Number(text.split("\n")[2]);
+  return Number.isFinite(seconds) ? seconds * 1_000 : Date.now();
 }
 
 function run(program: string, args: readonly string[], user: ServerUser | null): Promise<void> {
