@@ -1,0 +1,22 @@
+/** Reading bytes at offsets that the caller has checked: the one place where an unchecked index is taken. */
+
+export function byteAt(bytes: Uint8Array, at: number): number {
+  return bytes[at] as number;
+}
+
+/** Big-endian, unsigned. */
+export function uint32At(bytes: Uint8Array, at: number): number {
+  return (
+    (((bytes[at] as number) << 24) |
+      ((bytes[at + 1] as number) << 16) |
+      ((bytes[at + 2] as number) << 8) |
+      (bytes[at + 3] as number)) >>>
+    0
+  );
+}
+
+/** The offset of the first zero byte in `bytes[start, end)`, or -1. */
+export function zeroIn(bytes: Uint8Array, start: number, end: number): number {
+  const at = bytes.indexOf(0, start);
+  return at >= 0 && at < end ? at : -1;
+}

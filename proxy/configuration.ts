@@ -1,0 +1,64 @@
+/** O7s's configuration, read from its environment once, at the start. */
+import { parseAdminServer, parseAdminServers, parseComputeHosts } from "../platform/endpoints.ts";
+import { type Environment, EnvironmentReader } from "../platform/environment.ts";
+import { parseLogLevel } from "../platform/log.ts";
+import { parseMasterKey } from "../platform/upstream-credentials.ts";
+
+export type Configuration = ReturnType<typeof readConfiguration>;
+
+/** Throws a `ConfigurationError` that names every variable at fault. */
+export function readConfiguration(environment: Environment) {
+  const read = new EnvironmentReader("O7s", environment);
+  const hosts = read.optional("COMPUTE_HOST_URLS");
+  const computeHosts = hosts === null ? [] : parseComputeHosts(hosts);
+  if (computeHosts === null) {
+    read.fault("COMPUTE_HOST_URLS", "must be a list of name=unix:/path or name=http://host:port.");
+  }
+  const certPath = read.optional("O7S_TLS_CERT");
+  const keyPath = read.optional("O7S_TLS_KEY");
+  if ((certPath === null) !== (keyPath === null)) {
+    read.fault("O7S_TLS_CERT", "and O7S_TLS_KEY name the two files of one certificate: set both.");
+  }
+  const logLevel = parseLogLevel(read.optional("LOG_LEVEL") ?? "info");
+  if (logLevel === null) read.fault("LOG_LEVEL", "must be debug, info, warn or error.");
+  const configuration = {
+    controlPlane: read.parsed(
+      "DATABASE_URL",
+      "the control plane's address",
+      "a URL like postgres://user:password@host:5432/database",
+      parseAdminServer,
+    ),
+    sharedServers: read.parsed(
+      "SHARED_POSTGRES_URLS",
+      "the servers that tenants' databases live on",
+      "a list of name=postgres://user:password@host:5432/database, separated by commas",
+      parseAdminServers,
+    ),
+    masterKey: read.parsed(
+      "OGEL_MASTER_KEY",
+      "the key that upstream passwords are derived from",
+      "64 hexadecimal digits",
+      parseMasterKey,
+    ),
+    computeHosts: computeHosts ?? [],
+    computeHostSecret:
+      hosts === null ? "" : read.required("COMPUTE_HOST_SECRET", "the secret of the compute hosts"),
+    dataDirectory: read.required(
+      "O7S_DATA_DIR",
+      "the directory for usage counters and the self-signed certificate",
+    ),
+    host: read.optional("O7S_HOST") ?? "127.0.0.1",
+    postgresPort: read.port("O7S_POSTGRES_PORT", 5_440),
+    httpPort: read.port("O7S_HTTP_PORT", 5_443),
+    certificate: certPath === null || keyPath === null ? null : { certPath, keyPath },
+    requireTls: read.flag("O7S_REQUIRE_TLS", false),
+    throttleMaxWaitMs: read.integer("O7S_THROTTLE_MAX_WAIT_MS", 1_000, { min: 0, max: 60_000 }),
+    strangersMax: read.integer("O7S_UNAUTHENTICATED_MAX", 1_000, { min: 1, max: 100_000 }),
+    loginDeadlineMs: read.integer("O7S_LOGIN_DEADLINE_MS", 10_000, { min: 100, max: 300_000 }),
+    connectDeadlineMs: read.integer("O7S_CONNECT_DEADLINE_MS", 10_000, { min: 100, max: 300_000 }),
+    wakeDeadlineMs: read.integer("O7S_WAKE_DEADLINE_MS", 15_000, { min: 100, max: 300_000 }),
+    logLevel: logLevel ?? "info",
+  };
+  read.finish();
+  return configuration;
+}

@@ -1,0 +1,40 @@
+/** The O7s HTTP port: health and metrics. Protocols over HTTP will be served here too. */
+import type { Layers } from "./pipeline.ts";
+
+export type HttpServerOptions = {
+  readonly layers: Layers;
+  readonly hostname: string;
+  readonly port: number;
+  /** What keeps the proxy from working, in a word for each; empty when all is well. */
+  readonly troubles: () => readonly string[];
+  readonly gauges: () => readonly (readonly [string, string, number])[];
+};
+
+export type HttpServer = { readonly port: number; close(): Promise<void> };
+
+/** Throws when the port cannot be listened on. */
+export function serveHttp(options: HttpServerOptions): HttpServer {
+  const server = Bun.serve({
+    hostname: options.hostname,
+    port: options.port,
+    maxRequestBodySize: 1_048_576,
+    fetch(request) {
+      const { pathname } = new URL(request.url);
+      if (request.method !== "GET" && request.method !== "HEAD") {
+        return Response.json({ error: "method not allowed" }, { status: 405 });
+      }
+      if (pathname === "/healthz") {
+        const troubles = options.troubles();
+        const ok = troubles.length === 0;
+        return Response.json({ ok, troubles }, { status: ok ? 200 : 503 });
+      }
+      if (pathname === "/metrics") {
+        return new Response(options.layers.metrics.render(options.gauges()), {
+          headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
+        });
+      }
+      return Response.json({ error: "not found" }, { status: 404 });
+    },
+  });
+  return { port: server.port ?? options.port, close: () => server.stop(true) };
+}

@@ -1,0 +1,198 @@
+/** Starts O7s: reads the configuration, builds the layers, opens the ports, and takes them down again. */
+import { createHmac, randomUUID } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import type { ComputeHost } from "../platform/compute-host.ts";
+import { createComputeHostClient } from "../platform/compute-host-client.ts";
+import { createTenantDirectory } from "../platform/control/tenant-directory.ts";
+import { createEngines, engineOf } from "../platform/engines/registry.ts";
+import { openSharedServer } from "../platform/engines/shared-server.ts";
+import { ConfigurationError } from "../platform/environment.ts";
+import { createLog, type Log } from "../platform/log.ts";
+import { openPostgres } from "../platform/postgres-client.ts";
+import { ComputeLeases } from "./compute-leases.ts";
+import { type Configuration, readConfiguration } from "./configuration.ts";
+import { serveHttp } from "./http-server.ts";
+import { createAuthentication } from "./layers/authentication.ts";
+import { createLocalConnectionGate } from "./layers/connection-gate.ts";
+import { createDatabaseRouter } from "./layers/database-router.ts";
+import { createLocalRateLimiter } from "./layers/rate-limiter.ts";
+import { ProxyMetrics } from "./metrics.ts";
+import { applyTenantChange, type Layers } from "./pipeline.ts";
+import { listenPostgres } from "./protocols/postgres/listener.ts";
+import { createUpstreamSupply } from "./protocols/postgres/upstream-supply.ts";
+import { type Session, SessionRegistry } from "./session.ts";
+import { TenantCache } from "./tenant-cache.ts";
+import { ensureSelfSignedCertificate, loadCertificate } from "./tls.ts";
+import { UsageCounters } from "./usage-counters.ts";
+import { startUsageReporting } from "./usage-reporting.ts";
+
+const nowMs = (): number => performance.now();
+const TICK_MS = 250;
+
+async function start(configuration: Configuration, log: Log): Promise<() => Promise<void>> {
+  const usageDirectory = join(configuration.dataDirectory, "usage");
+  mkdirSync(usageDirectory, { recursive: true, mode: 0o700 });
+  const certificate =
+    configuration.certificate === null
+      ? await ensureSelfSignedCertificate(join(configuration.dataDirectory, "tls"))
+      : loadCertificate(configuration.certificate.certPath, configuration.certificate.keyPath);
+
+  const sql = openPostgres(configuration.controlPlane, {
+    applicationName: "ogel-o7s",
+    connectionsMax: 5,
+  });
+  const computeHosts = new Map<string, ComputeHost>(
+    configuration.computeHosts.map((address) => [
+      address.name,
+      createComputeHostClient({ address, secret: configuration.computeHostSecret }),
+    ]),
+  );
+  const engines = createEngines({
+    masterKey: configuration.masterKey,
+    sharedServers: configuration.sharedServers.map(openSharedServer),
+    computeHosts,
+  });
+  const sessions = new SessionRegistry();
+  const metrics = new ProxyMetrics();
+  const tenants = new TenantCache({
+    directory: createTenantDirectory(sql, { log }),
+    log,
+    liveOrgs: sessions,
+    changed: (orgId, tenant) => applyTenantChange(layers, orgId, tenant),
+  });
+  const leases = new ComputeLeases(computeHosts, {
+    holder: `o7s-${randomUUID()}`,
+    log,
+    nowMs,
+    wakeDeadlineMs: configuration.wakeDeadlineMs,
+  });
+  const counters = new UsageCounters(usageDirectory);
+  const layers: Layers = {
+    authentication: createAuthentication({
+      findTenant: (orgId) => tenants.find(orgId),
+      mockKey: createHmac("sha256", configuration.masterKey).update("mock verifiers").digest(),
+      nowMs,
+    }),
+    gate: createLocalConnectionGate(),
+    limiter: createLocalRateLimiter({ nowMs, schedule }),
+    router: createDatabaseRouter({
+      servers: configuration.sharedServers,
+      leases,
+      masterKey: configuration.masterKey,
+    }),
+    counters,
+    sessions,
+    currentTenant: (orgId) => tenants.peek(orgId),
+    throttleMaxWaitMs: configuration.throttleMaxWaitMs,
+    log,
+    metrics,
+  };
+
+  await tenants.start();
+  const reporting = startUsageReporting({ sql, log, directory: usageDirectory, counters });
+  const supply = createUpstreamSupply({
+    log,
+    metrics,
+    nowMs,
+    connectDeadlineMs: configuration.connectDeadlineMs,
+    repairLogin: (session) => repairLogin(engines, session),
+  });
+  const postgres = listenPostgres({
+    layers,
+    hostname: configuration.host,
+    port: configuration.postgresPort,
+    tls: certificate,
+    requireTls: configuration.requireTls,
+    supply,
+    nowMs,
+    strangersMax: configuration.strangersMax,
+    loginDeadlineMs: configuration.loginDeadlineMs,
+  });
+  const http = serveHttp({
+    layers,
+    hostname: configuration.host,
+    port: configuration.httpPort,
+    troubles: () => [],
+    gauges: () => [
+      ["o7s_sessions", "Sessions that are open", sessions.size],
+      ["o7s_strangers", "Sockets that have not logged in", postgres.strangers()],
+      ["o7s_tenants_cached", "Tenants in the cache", tenants.size],
+      ["o7s_requests_waiting", "Requests waiting for their turn", layers.limiter.waiting()],
+      ["process_resident_memory_bytes", "Resident memory", process.memoryUsage.rss()],
+    ],
+  });
+  const ticker = setInterval(() => {
+    const now = nowMs();
+    for (const session of sessions.all()) session.tick(now);
+  }, TICK_MS);
+  log.info("started", { postgresPort: postgres.port, httpPort: http.port });
+
+  return async () => {
+    clearInterval(ticker);
+    await postgres.close();
+    await http.close();
+    leases.close();
+    await reporting.close();
+    await tenants.close();
+    await sql.end({ timeout: 1 });
+  };
+}
+
+function repairLogin(engines: ReturnType<typeof createEngines>, session: Session): Promise<void> {
+  const { database } = session.route;
+  if (database.endpoint === null) return Promise.resolve();
+  const { databaseId, orgId, name, endpoint } = database;
+  const { credentialGeneration } = session.tenant;
+  return engineOf(engines, database.kind).repairLogin({
+    databaseId,
+    orgId,
+    name,
+    endpoint,
+    credentialGeneration,
+  });
+}
+
+function schedule(delayMs: number, call: () => void): () => void {
+  const timer = setTimeout(call, delayMs);
+  return () => clearTimeout(timer);
+}
+
+/** What went wrong, in a sentence for whoever started the service. */
+function startFailure(error: unknown, configuration: Configuration | null): string {
+  if (error instanceof ConfigurationError) return error.message;
+  const text = error instanceof Error ? error.message : String(error);
+  const inUse = error instanceof Error && "code" in error && error.code === "EADDRINUSE";
+  if (inUse && configuration !== null) {
+    return (
+      `O7s cannot start: port ${configuration.postgresPort} (O7S_POSTGRES_PORT) or ` +
+      `${configuration.httpPort} (O7S_HTTP_PORT) is taken. Stop what listens there, or set another.`
+    );
+  }
+  return `O7s cannot start: ${text}`;
+}
+
+let configuration: Configuration | null = null;
+try {
+  configuration = readConfiguration(process.env);
+  const log = createLog({
+    service: "o7s",
+    level: configuration.logLevel,
+    write: (line) => process.stdout.write(`${line}\n`),
+  });
+  const stop = await start(configuration, log);
+  let stopping = false;
+  const shutDown = (): void => {
+    if (stopping) return;
+    stopping = true;
+    stop().then(
+      () => process.exit(0),
+      () => process.exit(1),
+    );
+  };
+  process.on("SIGTERM", shutDown);
+  process.on("SIGINT", shutDown);
+} catch (error) {
+  process.stderr.write(`${startFailure(error, configuration)}\n`);
+  process.exit(1);
+}

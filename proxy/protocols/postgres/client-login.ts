@@ -1,0 +1,220 @@
+/**
+ * A client's way in: TLS negotiation, StartupMessage, the SCRAM exchange, and the session that comes of it. Straight-line
+ * code: it runs once per connection.
+ */
+import { timingSafeEqual } from "node:crypto";
+import { uint32At, zeroIn } from "../../bytes.ts";
+import { type Denial, protocolViolation, replicationRefused, tlsRequired } from "../../denial.ts";
+import type { LoginAttempt, Principal } from "../../layers/authentication.ts";
+import { closeSession, isDenial, type Layers, logDenial, openSession } from "../../pipeline.ts";
+import type { Session } from "../../session.ts";
+import type { CancelKey, CancelRegistry } from "./cancel-registry.ts";
+import type { ClientConnection, TlsContext } from "./client-connection.ts";
+import {
+  authenticationOk,
+  authenticationSasl,
+  authenticationSaslContinue,
+  authenticationSaslFinal,
+  backendKeyData,
+  negotiateProtocolVersion,
+  parameterStatuses,
+  readyIdle,
+} from "./messages.ts";
+import { Relay } from "./relay.ts";
+import { newNonce, parseClientFinal, parseClientFirst, serverFirst } from "./scram-exchange.ts";
+import type { StartupPacket } from "./startup.ts";
+import type { UpstreamConnection } from "./upstream-connection.ts";
+
+export type LoginOptions = {
+  readonly layers: Layers;
+  readonly cancels: CancelRegistry;
+  readonly tls: TlsContext;
+  readonly requireTls: boolean;
+  readonly nowMs: () => number;
+  /** Opens an upstream for a session, repairing its role's login where the tenant has broken it. */
+  readonly connect: (
+    session: Session,
+    parameters: ReadonlyMap<string, string>,
+  ) => Promise<UpstreamConnection | Denial>;
+  /** The connection has logged in: it no longer counts as a stranger. */
+  readonly authenticated: (connection: ClientConnection) => void;
+};
+
+type Startup = Extract<StartupPacket, { type: "startup" }>;
+
+const SSL_YES = Uint8Array.of(0x53);
+const SSL_NO = Uint8Array.of(0x4e);
+/** The newest minor version of protocol 3 that is spoken here. */
+const MINOR_MAX = 2;
+/** PostgreSQL 18 sends keys of this length in protocol 3.2. */
+const LONG_CANCEL_KEY_BYTES = 32;
+
+/** Runs a connection's login; resolves when its relay has taken over, or when it has been refused. */
+export async function login(connection: ClientConnection, options: LoginOptions): Promise<void> {
+  const startup = await negotiate(connection, options);
+  if (startup === null) return;
+  const { layers } = options;
+  const user = startup.parameters.get("user") ?? "";
+  const refuse = (denial: Denial): void => {
+    if (denial.code === "authentication_failed") layers.metrics.loginsFailed += 1;
+    logDenial(layers, denial, { orgId: user, protocol: "postgres", address: connection.address });
+    connection.refuse(denial);
+  };
+  if (options.requireTls && !connection.encrypted) return refuse(tlsRequired());
+  if (user === "") return refuse(protocolViolation("no user name in the startup packet"));
+  if (wantsReplication(startup)) return refuse(replicationRefused());
+  if (startup.minor > MINOR_MAX || startup.options.length > 0 || startup.minor === 1) {
+    const minor = startup.minor >= MINOR_MAX ? MINOR_MAX : 0;
+    connection.write(negotiateProtocolVersion(minor, startup.options));
+  }
+  await enter(connection, options, startup, user, refuse);
+}
+
+async function enter(
+  connection: ClientConnection,
+  options: LoginOptions,
+  startup: Startup,
+  user: string,
+  refuse: (denial: Denial) => void,
+): Promise<void> {
+  const { layers, cancels, nowMs } = options;
+  let relay: Relay | null = null;
+  const session = await openSession(layers, {
+    protocol: "postgres",
+    user,
+    database: startup.parameters.get("database") || user,
+    address: connection.address,
+    kinds: ["postgres", "neon"],
+    prove: (attempt) => proveByScram(connection, options.tls, attempt),
+    // Before the relay stands, there is nothing to end but the connection.
+    end: (denial) => (relay === null ? connection.refuse(denial) : relay.end(denial)),
+    tick: (now) => relay?.tick(now),
+  });
+  if (isDenial(session)) return refuse(session);
+  options.authenticated(connection);
+  const parameters = forwardedParameters(startup);
+  let cancelKey: CancelKey | null = null;
+  connection.whenClosed(() => {
+    if (cancelKey !== null) cancels.delete(cancelKey.pid);
+    closeSession(layers, session);
+  });
+  const connect = (): Promise<UpstreamConnection | Denial> => options.connect(session, parameters);
+  const upstream = await connect();
+  if (isDenial(upstream)) return refuse(upstream);
+  if (connection.closed) return upstream.close();
+  layers.metrics.sessionsOpened += 1;
+  relay = new Relay({ layers, session, client: connection, nowMs, connect }, upstream);
+  const keyBytes = startup.minor >= MINOR_MAX ? LONG_CANCEL_KEY_BYTES : 4;
+  cancelKey = cancels.register(relay, keyBytes);
+  connection.write(
+    Buffer.concat([
+      authenticationOk,
+      parameterStatuses(upstream.parameters),
+      backendKeyData(cancelKey.pid, cancelKey.key),
+      readyIdle,
+    ]),
+  );
+  connection.relayTo(relay);
+}
+
+/** Takes untyped packets until a StartupMessage comes; null when the connection was for something else or is over. */
+async function negotiate(
+  connection: ClientConnection,
+  options: LoginOptions,
+): Promise<Startup | null> {
+  let askedSsl = false;
+  let askedGss = false;
+  for (;;) {
+    const packet = await connection.nextStartup();
+    if (packet === null) return null;
+    if (packet.type === "startup") return packet;
+    if (packet.type === "cancel") {
+      options.layers.metrics.cancels += 1;
+      options.cancels.request(packet.pid, packet.key);
+      connection.close();
+      return null;
+    }
+    const repeated = packet.type === "ssl" ? askedSsl || connection.encrypted : askedGss;
+    // Bytes that came along in clear would be taken for encrypted ones later (CVE-2021-23214).
+    if (repeated || connection.hasPendingBytes) {
+      connection.refuse(protocolViolation("received unencrypted data after SSL request"));
+      return null;
+    }
+    if (packet.type === "gss") {
+      askedGss = true;
+      connection.write(SSL_NO);
+      continue;
+    }
+    askedSsl = true;
+    connection.write(SSL_YES);
+    if (!(await connection.upgrade(options.tls))) return null;
+  }
+}
+
+async function proveByScram(
+  connection: ClientConnection,
+  tls: TlsContext,
+  attempt: LoginAttempt,
+): Promise<Principal | Denial> {
+  const mechanisms = connection.encrypted
+    ? ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]
+    : ["SCRAM-SHA-256"];
+  connection.write(authenticationSasl(mechanisms));
+  const initial = await connection.nextPassword();
+  if (initial === null) return attempt.abandon();
+  const response = parseInitialResponse(initial);
+  if (response === null || !mechanisms.includes(response.mechanism)) {
+    return protocolViolation("malformed SCRAM message");
+  }
+  const first = parseClientFirst(response.text);
+  const bound = response.mechanism === "SCRAM-SHA-256-PLUS";
+  if (first === null || bound !== (first.channelBinding === "tls-server-end-point")) {
+    return protocolViolation("malformed SCRAM message");
+  }
+  // "I would have bound the channel, but you do not offer it": somebody in between has struck it from our offer.
+  if (first.channelBinding === "not-offered" && connection.encrypted) {
+    return protocolViolation("SCRAM channel binding negotiation error");
+  }
+  const nonce = first.nonce + newNonce();
+  const challenge = serverFirst(nonce, attempt.scram);
+  connection.write(authenticationSaslContinue(challenge));
+  const finalBytes = await connection.nextPassword();
+  if (finalBytes === null) return attempt.abandon();
+  const final = parseClientFinal(Buffer.from(finalBytes).toString());
+  if (final === null || final.nonce !== nonce) return protocolViolation("malformed SCRAM message");
+  const header = Buffer.from(first.gs2Header);
+  const expected = bound ? Buffer.concat([header, tls.certificateHash]) : header;
+  const binding = Buffer.from(final.channelBinding);
+  if (binding.length !== expected.length || !timingSafeEqual(binding, expected)) {
+    return protocolViolation("SCRAM channel binding check failed");
+  }
+  const authMessage = `${first.bare},${challenge},${final.withoutProof}`;
+  const outcome = attempt.checkProof(authMessage, final.proof);
+  if (!isDenial(outcome)) connection.write(authenticationSaslFinal(`v=${outcome.serverSignature}`));
+  return outcome;
+}
+
+/** SASLInitialResponse: the mechanism's name, and the client's first message with its length. */
+function parseInitialResponse(body: Uint8Array): { mechanism: string; text: string } | null {
+  const nameEnd = zeroIn(body, 0, body.length);
+  if (nameEnd < 0 || body.length < nameEnd + 5) return null;
+  const length = uint32At(body, nameEnd + 1);
+  if (length !== body.length - nameEnd - 5) return null;
+  const text = new TextDecoder();
+  return {
+    mechanism: text.decode(body.subarray(0, nameEnd)),
+    text: text.decode(body.subarray(nameEnd + 5)),
+  };
+}
+
+function wantsReplication(startup: Startup): boolean {
+  const value = startup.parameters.get("replication")?.toLowerCase();
+  return value !== undefined && !["false", "off", "no", "0"].includes(value);
+}
+
+/** What goes on to the server: everything but who and where, which are O7s's own there. */
+function forwardedParameters(startup: Startup): ReadonlyMap<string, string> {
+  const forwarded = new Map(startup.parameters);
+  for (const name of ["user", "database", "replication"]) forwarded.delete(name);
+  return forwarded;
+}

@@ -1,0 +1,144 @@
+/** The Postgres port: accepts sockets, bounds those that have not logged in, and hands each to its login. */
+import type { Socket } from "bun";
+import { protocolViolation, shuttingDown, unauthenticatedLimit } from "../../denial.ts";
+import type { Layers } from "../../pipeline.ts";
+import { CancelRegistry } from "./cancel-registry.ts";
+import { ClientConnection, type TlsContext } from "./client-connection.ts";
+import { login } from "./client-login.ts";
+import type { UpstreamSupply } from "./upstream-supply.ts";
+
+export type PostgresListenerOptions = {
+  readonly layers: Layers;
+  readonly hostname: string;
+  readonly port: number;
+  readonly tls: TlsContext;
+  readonly requireTls: boolean;
+  readonly supply: UpstreamSupply;
+  readonly nowMs: () => number;
+  /** Sockets that have not logged in: how many at one time, and for how long. */
+  readonly strangersMax: number;
+  readonly loginDeadlineMs: number;
+};
+
+export type PostgresListener = {
+  readonly port: number;
+  /** Sockets that have not logged in. */
+  strangers(): number;
+  /** Takes no more connections, and ends those that are open with a last message. */
+  close(): Promise<void>;
+};
+
+const SWEEP_INTERVAL_MS = 250;
+/** How long `close` waits for clients to take their last message. */
+const CLOSE_DEADLINE_MS = 1_000;
+
+/** Rejects when the port cannot be listened on. */
+export function listenPostgres(options: PostgresListenerOptions): PostgresListener {
+  const { layers } = options;
+  const cancels = new CancelRegistry();
+  const open = new Set<ClientConnection>();
+  const strangers = new Strangers(options.strangersMax, options.loginDeadlineMs, options.nowMs);
+
+  const accept = (socket: Socket<ClientConnection>): void => {
+    const connection = new ClientConnection(socket);
+    socket.data = connection;
+    layers.metrics.connectionsAccepted += 1;
+    open.add(connection);
+    strangers.add(connection);
+    connection.whenClosed(() => {
+      open.delete(connection);
+      strangers.delete(connection);
+    });
+    login(connection, {
+      layers,
+      cancels,
+      tls: options.tls,
+      requireTls: options.requireTls,
+      nowMs: options.nowMs,
+      connect: options.supply,
+      authenticated: (known) => strangers.delete(known),
+    }).catch((error: unknown) => {
+      layers.log.error("login_failed_unexpectedly", { reason: String(error) });
+      connection.destroy();
+    });
+  };
+
+  const server = Bun.listen<ClientConnection>({
+    hostname: options.hostname,
+    port: options.port,
+    socket: {
+      open: accept,
+      data(socket, bytes) {
+        if (socket.data.isCurrent(socket)) socket.data.received(bytes);
+      },
+      drain(socket) {
+        if (socket.data.isCurrent(socket)) socket.data.drained();
+      },
+      close(socket) {
+        socket.data?.ended();
+      },
+      error() {},
+    },
+  });
+  const sweep = setInterval(() => strangers.sweep(), SWEEP_INTERVAL_MS);
+
+  return {
+    port: server.port,
+    strangers: () => strangers.size,
+    async close() {
+      clearInterval(sweep);
+      server.stop();
+      for (const session of layers.sessions.all()) {
+        if (session.protocol === "postgres") session.end(shuttingDown());
+      }
+      const deadline = options.nowMs() + CLOSE_DEADLINE_MS;
+      while (open.size > 0 && options.nowMs() < deadline) await Bun.sleep(5);
+      for (const connection of open) connection.destroy();
+    },
+  };
+}
+
+/**
+ * Sockets that have not logged in. There are at most so many; one more costs the oldest its place, so that sockets which
+ * say nothing cannot keep others out.
+ */
+class Strangers {
+  readonly #sinceMs = new Map<ClientConnection, number>();
+  readonly #max: number;
+  readonly #deadlineMs: number;
+  readonly #nowMs: () => number;
+
+  constructor(max: number, deadlineMs: number, nowMs: () => number) {
+    this.#max = max;
+    this.#deadlineMs = deadlineMs;
+    this.#nowMs = nowMs;
+  }
+
+  get size(): number {
+    return this.#sinceMs.size;
+  }
+
+  add(connection: ClientConnection): void {
+    this.#sinceMs.set(connection, this.#nowMs());
+    if (this.#sinceMs.size <= this.#max) return;
+    const oldest = this.#sinceMs.keys().next();
+    if (oldest.done) return;
+    this.delete(oldest.value);
+    oldest.value.refuse(unauthenticatedLimit());
+    oldest.value.destroy();
+  }
+
+  delete(connection: ClientConnection): void {
+    this.#sinceMs.delete(connection);
+  }
+
+  sweep(): void {
+    const now = this.#nowMs();
+    for (const [connection, sinceMs] of this.#sinceMs) {
+      if (now - sinceMs < this.#deadlineMs) return; // In order of arrival: the rest is younger.
+      this.delete(connection);
+      connection.refuse(protocolViolation("the login took too long"));
+      connection.destroy();
+    }
+  }
+}

@@ -1,0 +1,130 @@
+/** A connection to a PostgreSQL server, logged in as a tenant's role. */
+import type { Socket } from "bun";
+import { type ServerAddress, unixSocketPath } from "../../../platform/endpoints.ts";
+import { Outbox } from "../../outbox.ts";
+import { STARTUP, startupPacket, terminateMessage } from "./messages.ts";
+
+/** Who gets what the server sends. Called synchronously; bytes are only valid during the call. */
+export type UpstreamOwner = {
+  upstreamData(bytes: Uint8Array): void;
+  upstreamDrained(): void;
+  upstreamClosed(): void;
+};
+
+export class UpstreamConnection {
+  readonly address: ServerAddress;
+  /** Which life of a compute this connection is to. */
+  readonly generation: number;
+  #socket: Socket<UpstreamConnection>;
+  readonly #outbox: Outbox<UpstreamConnection>;
+  #owner: UpstreamOwner;
+  #closed = false;
+  /** What the server tells at login: its cancel key, and the parameters it reports. */
+  processId = 0;
+  secretKey: Uint8Array = new Uint8Array(4);
+  readonly parameters = new Map<string, string>();
+
+  constructor(
+    socket: Socket<UpstreamConnection>,
+    address: ServerAddress,
+    generation: number,
+    owner: UpstreamOwner,
+  ) {
+    this.#socket = socket;
+    this.#outbox = new Outbox(socket);
+    this.address = address;
+    this.generation = generation;
+    this.#owner = owner;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  get backlogged(): boolean {
+    return this.#outbox.backlogBytes > 0;
+  }
+
+  own(owner: UpstreamOwner): void {
+    this.#owner = owner;
+  }
+
+  /** For the upgrade to TLS, which makes another socket of it. */
+  get socket(): Socket<UpstreamConnection> {
+    return this.#socket;
+  }
+
+  replaceSocket(socket: Socket<UpstreamConnection>): void {
+    this.#socket = socket;
+    this.#outbox.replaceSocket(socket);
+  }
+
+  /** True when the server has taken everything so far. */
+  write(bytes: Uint8Array, start = 0, end = bytes.length): boolean {
+    return this.#closed ? true : this.#outbox.write(bytes, start, end);
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    if (!this.#closed) this.#socket.resume();
+  }
+
+  /** Asks the server, over a connection of its own, to cancel what this one runs. */
+  cancel(): void {
+    const request = startupPacket(STARTUP.cancelRequest, this.processId, this.secretKey);
+    // Nothing is answered: the server closes the connection when it has read the request. Where it cannot be reached,
+    // the connection itself is about to fail too.
+    openSocket(this.address, {
+      socket: {
+        open: (socket) => {
+          socket.write(request);
+        },
+        data() {},
+      },
+    }).catch(() => {});
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#socket.write(terminateMessage);
+    this.#socket.end();
+  }
+
+  received(bytes: Uint8Array): void {
+    if (!this.#closed) this.#owner.upstreamData(bytes);
+  }
+
+  drained(): void {
+    if (!this.#closed && this.#outbox.drain()) this.#owner.upstreamDrained();
+  }
+
+  ended(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#owner.upstreamClosed();
+  }
+}
+
+type SocketHandlers<Data> = {
+  readonly socket: {
+    open(socket: Socket<Data>): void;
+    data(socket: Socket<Data>, bytes: Buffer): void;
+    drain?(socket: Socket<Data>): void;
+    close?(socket: Socket<Data>): void;
+    error?(socket: Socket<Data>, error: Error): void;
+  };
+};
+
+/** Connects to a server over its unix socket or TCP. */
+export function openSocket<Data>(
+  address: ServerAddress,
+  handlers: SocketHandlers<Data>,
+): Promise<Socket<Data>> {
+  return address.transport === "unix"
+    ? Bun.connect<Data>({ ...handlers, unix: unixSocketPath(address) })
+    : Bun.connect<Data>({ ...handlers, hostname: address.host, port: address.port });
+}
