@@ -10,8 +10,8 @@ import type { Endpoint } from "../endpoints.ts";
 import { type MasterKey, upstreamVerifier } from "../upstream-credentials.ts";
 import { type Engine, EngineError, type PlacedDatabase } from "./engine.ts";
 import { dropRoleIfUnused } from "./role-removal.ts";
-import { TEMPLATE_DATABASE } from "./server-preparation.ts";
-import { errorCode, type SharedServer, translated, withRoleLock } from "./shared-server.ts";
+import { prepareServer, TEMPLATE_DATABASE } from "./server-preparation.ts";
+import { errorCode, type SharedServer, translated, withServerLock } from "./shared-server.ts";
 import { identifier, literal } from "./sql-text.ts";
 
 export type PostgresEngineParts = {
@@ -27,20 +27,14 @@ type Place = {
 };
 
 const ROLE_ATTRIBUTES =
-  "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT CONNECTION LIMIT -1 VALID UNTIL 'infinity'";
+  "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT " +
+  "CONNECTION LIMIT -1 VALID UNTIL 'infinity'";
 
 /**
- * Settings with which a role or a database, both of which an org may configure, can keep its own role from logging in or
- * from using a session: a library that does not exist, a role that is not its own, a session that ends at once.
+ * Settings with which an org, which may configure its role and its databases, can keep itself from logging
+ * in: a library that does not exist ends every session at its start. Other wrong values only warn.
  */
-const LOGIN_BREAKING_SETTINGS = [
-  "local_preload_libraries",
-  "session_preload_libraries",
-  "role",
-  "session_authorization",
-  "idle_session_timeout",
-  "client_encoding",
-] as const;
+const LOGIN_BREAKING_SETTINGS = ["local_preload_libraries"] as const;
 
 export function createPostgresEngine(parts: PostgresEngineParts): Engine {
   const placeOf = (database: PlacedDatabase): Place => {
@@ -59,13 +53,14 @@ export function createPostgresEngine(parts: PostgresEngineParts): Engine {
     const verifier = upstreamVerifier(parts.masterKey, roleName, credentialGeneration);
     return { shared, databaseName, roleName, verifier };
   };
-  // `async`, so that a database whose server is gone rejects like every other failure.
   const under = async <T>(
     database: PlacedDatabase,
     act: (admin: Sql, place: Place) => Promise<T>,
   ): Promise<T> => {
     const place = placeOf(database);
-    return await withRoleLock(place.shared, place.roleName, (admin) => act(admin, place));
+    return await withServerLock(place.shared, `role ${place.roleName}`, (admin) =>
+      pastOwnLocks(admin, place.roleName, () => act(admin, place)),
+    );
   };
 
   return {
@@ -74,7 +69,10 @@ export function createPostgresEngine(parts: PostgresEngineParts): Engine {
       const server = await roomiestServer(parts.sharedServers);
       return { via: "shared", server, databaseName: databaseId, roleName: orgId };
     },
-    provision: (database) => under(database, provision),
+    async provision(database) {
+      await prepareServer(placeOf(database).shared);
+      await under(database, provision);
+    },
     drop: (database) =>
       under(database, async (admin, place) => {
         await dropDatabase(admin, place.databaseName);
@@ -91,6 +89,21 @@ export function createPostgresEngine(parts: PostgresEngineParts): Engine {
       });
     },
   };
+}
+
+/**
+ * Runs `act`, which may be repeated. Where it meets a lock, that can only be the org's own: an open
+ * transaction that changes its role or a database of its. The org's sessions are ended then.
+ */
+async function pastOwnLocks<T>(admin: Sql, roleName: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (errorCode(error) !== "55P03") throw error;
+    await admin`
+      SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ${roleName}`;
+    return await act();
+  }
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Removing an org's role from a shared server when nothing there is its own any more. */
 import { openPostgres } from "../postgres-client.ts";
-import type { SharedServer } from "./shared-server.ts";
+import { ADMIN_SETTINGS, type SharedServer } from "./shared-server.ts";
 import { identifier } from "./sql-text.ts";
 
 /**
@@ -26,21 +26,13 @@ export async function dropRoleIfUnused(shared: SharedServer, roleName: string): 
   await admin.unsafe(`DROP ROLE IF EXISTS ${identifier(roleName)}`);
 }
 
-/**
- * DROP OWNED runs none of the database's own code, and these settings come before any that its owner has given to the
- * database.
- */
+/** DROP OWNED runs none of the code that the database's owner may have left for an administrator. */
 async function dropOwned(shared: SharedServer, database: string, roleName: string): Promise<void> {
   const inside = openPostgres(shared.server, {
     applicationName: "ogel-engine",
     connectionsMax: 1,
     database,
-    settings: {
-      search_path: "pg_catalog",
-      local_preload_libraries: "",
-      default_transaction_read_only: "off",
-      statement_timeout: "0",
-    },
+    settings: ADMIN_SETTINGS,
   });
   try {
     await inside.unsafe(`DROP OWNED BY ${identifier(roleName)}`);

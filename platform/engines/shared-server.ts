@@ -1,5 +1,5 @@
 /** A PostgreSQL server that many orgs share, as the platform administers it. */
-import type { Sql, TransactionSql } from "postgres";
+import type { Sql } from "postgres";
 import type { AdminServer } from "../endpoints.ts";
 import { openPostgres } from "../postgres-client.ts";
 import { EngineError } from "./engine.ts";
@@ -7,21 +7,37 @@ import { EngineError } from "./engine.ts";
 export type SharedServer = {
   readonly server: AdminServer;
   readonly admin: Sql;
-  /** Connections that only hold locks, apart from those that do the work: neither waits for the other. */
+  /** Connections that only hold locks, apart from those that work: neither waits for the other. */
   readonly locks: Sql;
   close(): Promise<void>;
 };
 
-const LOCKS_MAX = 8;
+/**
+ * Of an administrator's session. They are sent at its start and so come before whatever a database has
+ * set, also inside a tenant's database. A tenant's open transaction may hold rows that an administrator
+ * wants: nobody waits for it for long.
+ */
+export const ADMIN_SETTINGS = {
+  search_path: "pg_catalog",
+  local_preload_libraries: "",
+  default_transaction_read_only: "off",
+  lock_timeout: "5000",
+  statement_timeout: "120000",
+} as const;
+
+const ADMIN_CONNECTIONS_MAX = 5;
+const LOCK_CONNECTIONS_MAX = 8;
 const LOCK_WAIT_MS = 60_000;
 
 export function openSharedServer(server: AdminServer): SharedServer {
-  // Whatever a role or a database has set, an administrator's session does not follow it.
-  const settings = { search_path: "pg_catalog" };
   const open = (connectionsMax: number): Sql =>
-    openPostgres(server, { applicationName: "ogel-engine", connectionsMax, settings });
-  const admin = open(5);
-  const locks = open(LOCKS_MAX);
+    openPostgres(server, {
+      applicationName: "ogel-engine",
+      connectionsMax,
+      settings: ADMIN_SETTINGS,
+    });
+  const admin = open(ADMIN_CONNECTIONS_MAX);
+  const locks = open(LOCK_CONNECTIONS_MAX);
   return {
     server,
     admin,
@@ -33,23 +49,22 @@ export function openSharedServer(server: AdminServer): SharedServer {
 }
 
 /**
- * Runs `act` while nobody else, in any process, works on `roleName` on this server. The lock ends with the process that
- * holds it. Driver errors come out as `EngineError`s.
+ * Runs `act` while nobody else, in any process, works on `subject` on this server. The lock ends with the
+ * process that holds it. Driver errors come out as `EngineError`s.
  */
-export async function withRoleLock<T>(
+export async function withServerLock<T>(
   shared: SharedServer,
-  roleName: string,
+  subject: string,
   act: (admin: Sql) => Promise<T>,
 ): Promise<T> {
-  return await translated(
-    shared,
-    () =>
-      shared.locks.begin(async (tx: TransactionSql) => {
-        await tx.unsafe(`SET LOCAL lock_timeout = ${LOCK_WAIT_MS}`);
-        await tx`SELECT pg_advisory_xact_lock(hashtextextended(${`ogel role ${roleName}`}, 0))`;
-        return await act(shared.admin);
-      }) as Promise<T>,
-  );
+  return await translated(shared, async () => {
+    const [result] = await shared.locks.begin(async (tx) => {
+      await tx.unsafe(`SET LOCAL lock_timeout = ${LOCK_WAIT_MS}`);
+      await tx`SELECT pg_advisory_xact_lock(hashtextextended(${`ogel ${subject}`}, 0))`;
+      return [await act(shared.admin)] as const;
+    });
+    return result as T;
+  });
 }
 
 /** Runs `act` and turns what the driver throws into an `EngineError` that names the server. */
