@@ -9,6 +9,8 @@ export type ListenAddress =
 
 export type ComputesConfiguration = {
   readonly dataDirectory: string;
+  /** Where PostgreSQL is copied to if its user cannot reach the package. */
+  readonly programsDirectory: string;
   readonly listen: ListenAddress;
   readonly secret: string;
   /** Its name in `COMPUTE_HOST_URLS`. */
@@ -57,6 +59,7 @@ export function readConfiguration(environment: Environment): ComputesConfigurati
   reader.finish();
   return {
     dataDirectory,
+    programsDirectory: reader.optional("COMPUTE_PROGRAMS_DIR") ?? `${dataDirectory}/programs`,
     listen,
     secret,
     name,

@@ -40,7 +40,7 @@ export async function startComputes(
   mkdirSync(directory, { recursive: true, mode: 0o711 });
   const lock = lockDirectory(path.join(directory, "host.lock"));
   const user = chooseServerUser(configuration.serverUser);
-  const binaries = findPostgres({ user, copiesDirectory: path.join(directory, "programs") });
+  const binaries = findPostgres({ user, copiesDirectory: configuration.programsDirectory });
   const runDirectory = ensureRunDirectory(directory, LONGEST_SOCKET_NAME_BYTES);
   const superuserPassword = keptFile(path.join(directory, "superuser"), () =>
     randomBytes(32).toString("base64url"),
