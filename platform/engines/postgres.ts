@@ -10,7 +10,7 @@ import type { Endpoint } from "../endpoints.ts";
 import { type MasterKey, upstreamVerifier } from "../upstream-credentials.ts";
 import { type Engine, EngineError, type PlacedDatabase } from "./engine.ts";
 import { dropRoleIfUnused } from "./role-removal.ts";
-import { prepareServer, TEMPLATE_DATABASE } from "./server-preparation.ts";
+import { prepareServer } from "./server-preparation.ts";
 import { errorCode, type SharedServer, translated, withServerLock } from "./shared-server.ts";
 import { identifier, literal } from "./sql-text.ts";
 
@@ -135,7 +135,8 @@ async function createDatabase(admin: Sql, databaseName: string): Promise<void> {
   if (found?.invalid === true) await dropDatabase(admin, databaseName);
   try {
     await admin.unsafe(
-      `CREATE DATABASE ${identifier(databaseName)} TEMPLATE ${identifier(TEMPLATE_DATABASE)} ` +
+      // Not template1, where anybody's administrator may have left something.
+      `CREATE DATABASE ${identifier(databaseName)} TEMPLATE template0 ENCODING 'UTF8' ` +
         "ALLOW_CONNECTIONS false",
     );
   } catch (error) {

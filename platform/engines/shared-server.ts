@@ -21,7 +21,7 @@ export const ADMIN_SETTINGS = {
   search_path: "pg_catalog",
   local_preload_libraries: "",
   default_transaction_read_only: "off",
-  lock_timeout: "5000",
+  lock_timeout: "2000",
   statement_timeout: "120000",
 } as const;
 
