@@ -121,7 +121,7 @@ async function start(environment: Environment): Promise<void> {
     await server.stop(); // Answers what it is doing first.
     await sweeper.stop();
     await Promise.all(sharedServers.map((shared) => shared.close()));
-    await Promise.all([sql.end({ timeout: 5 }), locks.end({ timeout: 5 })]);
+    await Promise.all([sql.end({ timeout: 1 }), locks.end({ timeout: 1 })]);
     process.exit(0);
   };
   for (const signal of ["SIGTERM", "SIGINT"] as const)

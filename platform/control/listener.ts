@@ -16,7 +16,7 @@ export type ListenerOptions = {
   readonly notified: (payload: string) => void;
   /** After a reconnection: what was announced in between is unknown. */
   readonly reset: () => void;
-  /** How often the server is asked whether it is still there. */
+  /** How often the server is asked whether it is still there, and how long it has to answer. */
   readonly heartbeatMs?: number;
 };
 
@@ -26,7 +26,6 @@ export type Listener = { close(): Promise<void> };
 type Listening = { readonly client: Sql; readonly lost: Promise<void> };
 
 const HEARTBEAT_MS = 5_000;
-const ANSWER_DEADLINE_MS = 5_000;
 const RETRY_MIN_MS = 50;
 const RETRY_MAX_MS = 2_000;
 
@@ -97,7 +96,7 @@ async function untilLost(
       () => false,
       () => true,
     );
-    if (await Promise.race([ended, answered, delay(ANSWER_DEADLINE_MS, true)])) return;
+    if (await Promise.race([ended, answered, delay(heartbeatMs, true)])) return;
   }
 }
 

@@ -37,6 +37,6 @@ async function dropOwned(shared: SharedServer, database: string, roleName: strin
   try {
     await inside.unsafe(`DROP OWNED BY ${identifier(roleName)}`);
   } finally {
-    await inside.end({ timeout: 5 });
+    await inside.end({ timeout: 1 });
   }
 }
