@@ -34,22 +34,17 @@ export class ComputeLease {
   readonly #options: ComputeLeasesOptions;
   /** Who uses it; the lease is forgotten when nobody does. */
   readonly users = new Set<ComputeUser>();
-  idleMs: number;
+  /** The tier's idle time; whoever uses the lease sets it. */
+  idleMs = 10_000;
   #running: RunningCompute | null = null;
   #validUntilMs = Number.NEGATIVE_INFINITY;
   #lastUseMs = Number.NEGATIVE_INFINITY;
   #lastRenewalMs = Number.NEGATIVE_INFINITY;
   #waking: Waking | null = null;
 
-  constructor(
-    computeId: DatabaseId,
-    host: ComputeHost,
-    idleMs: number,
-    options: ComputeLeasesOptions,
-  ) {
+  constructor(computeId: DatabaseId, host: ComputeHost, options: ComputeLeasesOptions) {
     this.computeId = computeId;
     this.#host = host;
-    this.idleMs = idleMs;
     this.#options = options;
   }
 
@@ -72,6 +67,11 @@ export class ComputeLease {
   /** Notes that the compute is in use without a query: an open transaction, session state, a running statement. */
   touch(nowMs: number): void {
     this.#lastUseMs = nowMs;
+  }
+
+  /** Nobody uses it and the compute may sleep: a later session begins with a new one. */
+  get forgettable(): boolean {
+    return this.users.size === 0 && this.#running === null && this.#waking === null;
   }
 
   /** Called on a timer. Renews the lease if there has been traffic, otherwise lets it run out and tells the users. */
@@ -132,31 +132,23 @@ export class ComputeLeases {
     this.#options = options;
     this.#timer = setInterval(() => {
       const now = options.nowMs();
-      for (const lease of this.#leases.values()) lease.keep(now);
+      for (const [computeId, lease] of this.#leases) {
+        lease.keep(now);
+        if (lease.forgettable) this.#leases.delete(computeId);
+      }
     }, RENEWAL_INTERVAL_MS);
   }
 
   /** The lease for a compute, made when it is first asked for; null when no such host is configured. */
-  lease(host: string, computeId: DatabaseId, idleMs: number): ComputeLease | null {
+  lease(host: string, computeId: DatabaseId): ComputeLease | null {
     let lease = this.#leases.get(computeId);
     if (lease === undefined) {
       const computeHost = this.#hosts.get(host);
       if (computeHost === undefined) return null;
-      lease = new ComputeLease(computeId, computeHost, idleMs, this.#options);
+      lease = new ComputeLease(computeId, computeHost, this.#options);
       this.#leases.set(computeId, lease);
     }
-    lease.idleMs = idleMs;
     return lease;
-  }
-
-  join(lease: ComputeLease, user: ComputeUser): void {
-    lease.users.add(user);
-    this.#leases.set(lease.computeId, lease);
-  }
-
-  leave(lease: ComputeLease, user: ComputeUser): void {
-    lease.users.delete(user);
-    if (lease.users.size === 0) this.#leases.delete(lease.computeId);
   }
 
   close(): void {

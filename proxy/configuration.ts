@@ -57,6 +57,9 @@ export function readConfiguration(environment: Environment) {
     loginDeadlineMs: read.integer("O7S_LOGIN_DEADLINE_MS", 10_000, { min: 100, max: 300_000 }),
     connectDeadlineMs: read.integer("O7S_CONNECT_DEADLINE_MS", 10_000, { min: 100, max: 300_000 }),
     wakeDeadlineMs: read.integer("O7S_WAKE_DEADLINE_MS", 15_000, { min: 100, max: 300_000 }),
+    poolMax: read.integer("O7S_POOL_MAX", 20, { min: 1, max: 1_000 }),
+    poolWaitMs: read.integer("O7S_POOL_WAIT_MS", 30_000, { min: 100, max: 600_000 }),
+    poolIdleMs: read.integer("O7S_POOL_IDLE_MS", 60_000, { min: 1_000, max: 3_600_000 }),
     logLevel: logLevel ?? "info",
   };
   read.finish();

@@ -20,6 +20,7 @@ export type DenialCode =
   | "unknown_database"
   | "database_not_ready"
   | "database_dropped"
+  | "pool_exhausted"
   | "upstream_unavailable"
   | "upstream_refused"
   | "upstream_lost"
@@ -27,6 +28,7 @@ export type DenialCode =
   | "transaction_idle"
   | "statement_timeout"
   | "replication_refused"
+  | "prepared_statement"
   | "protocol_violation"
   | "directory_unavailable"
   | "shutting_down";
@@ -237,6 +239,42 @@ export function replicationRefused(): Denial {
     hint: null,
     log: "replication connection refused",
     level: "info",
+  };
+}
+
+/** In the server's own words: the names are the client's, which the server does not know. */
+export function statementUnknown(name: string): Denial {
+  return {
+    code: "prepared_statement",
+    message:
+      name === ""
+        ? "unnamed prepared statement does not exist"
+        : `prepared statement "${name}" does not exist`,
+    hint: null,
+    log: "unknown prepared statement",
+    level: "debug",
+    sqlState: "26000",
+  };
+}
+
+export function statementExists(name: string): Denial {
+  return {
+    code: "prepared_statement",
+    message: `prepared statement "${name}" already exists`,
+    hint: null,
+    log: "prepared statement made twice",
+    level: "debug",
+    sqlState: "42P05",
+  };
+}
+
+export function poolExhausted(database: Database, waitMs: number): Denial {
+  return {
+    code: "pool_exhausted",
+    message: `no connection to database "${databaseAddress(database)}" became free within ${waitMs / 1_000} seconds`,
+    hint: "End transactions that are idle, or make statements shorter: they hold the connections.",
+    log: "no free upstream in time",
+    level: "warn",
   };
 }
 

@@ -20,24 +20,22 @@ import { createLocalRateLimiter } from "./layers/rate-limiter.ts";
 import { ProxyMetrics } from "./metrics.ts";
 import { applyTenantChange, type Layers } from "./pipeline.ts";
 import { listenPostgres } from "./protocols/postgres/listener.ts";
+import { UpstreamPools } from "./protocols/postgres/upstream-pool.ts";
 import { createUpstreamSupply } from "./protocols/postgres/upstream-supply.ts";
 import { type Session, SessionRegistry } from "./session.ts";
 import { TenantCache } from "./tenant-cache.ts";
-import { ensureSelfSignedCertificate, loadCertificate } from "./tls.ts";
+import { type Certificate, ensureSelfSignedCertificate, loadCertificate } from "./tls.ts";
 import { UsageCounters } from "./usage-counters.ts";
 import { startUsageReporting } from "./usage-reporting.ts";
 
 const nowMs = (): number => performance.now();
 const TICK_MS = 250;
 
+/** Builds the parts and opens the ports; returns how to close everything again. */
 async function start(configuration: Configuration, log: Log): Promise<() => Promise<void>> {
   const usageDirectory = join(configuration.dataDirectory, "usage");
   mkdirSync(usageDirectory, { recursive: true, mode: 0o700 });
-  const certificate =
-    configuration.certificate === null
-      ? await ensureSelfSignedCertificate(join(configuration.dataDirectory, "tls"))
-      : loadCertificate(configuration.certificate.certPath, configuration.certificate.keyPath);
-
+  const tls = await certificateOf(configuration);
   const sql = openPostgres(configuration.controlPlane, {
     applicationName: "ogel-o7s",
     connectionsMax: 5,
@@ -48,11 +46,6 @@ async function start(configuration: Configuration, log: Log): Promise<() => Prom
       createComputeHostClient({ address, secret: configuration.computeHostSecret }),
     ]),
   );
-  const engines = createEngines({
-    masterKey: configuration.masterKey,
-    sharedServers: configuration.sharedServers.map(openSharedServer),
-    computeHosts,
-  });
   const sessions = new SessionRegistry();
   const metrics = new ProxyMetrics();
   const tenants = new TenantCache({
@@ -88,23 +81,66 @@ async function start(configuration: Configuration, log: Log): Promise<() => Prom
     log,
     metrics,
   };
+  const pools = createPools(configuration, layers, computeHosts);
 
   await tenants.start();
   const reporting = startUsageReporting({ sql, log, directory: usageDirectory, counters });
+  const closePorts = openPorts(configuration, layers, { tls, pools, tenants });
+  return async () => {
+    await closePorts();
+    leases.close();
+    await reporting.close();
+    await tenants.close();
+    await sql.end({ timeout: 1 });
+  };
+}
+
+function certificateOf(configuration: Configuration): Promise<Certificate> {
+  const { certificate, dataDirectory } = configuration;
+  return certificate === null
+    ? ensureSelfSignedCertificate(join(dataDirectory, "tls"))
+    : Promise.resolve(loadCertificate(certificate.certPath, certificate.keyPath));
+}
+
+function createPools(
+  configuration: Configuration,
+  layers: Layers,
+  computeHosts: ReadonlyMap<string, ComputeHost>,
+): UpstreamPools {
+  const engines = createEngines({
+    masterKey: configuration.masterKey,
+    sharedServers: configuration.sharedServers.map(openSharedServer),
+    computeHosts,
+  });
   const supply = createUpstreamSupply({
-    log,
-    metrics,
+    log: layers.log,
+    metrics: layers.metrics,
     nowMs,
     connectDeadlineMs: configuration.connectDeadlineMs,
     repairLogin: (session) => repairLogin(engines, session),
   });
+  return new UpstreamPools({
+    supply,
+    nowMs,
+    sharedMax: configuration.poolMax,
+    waitMs: configuration.poolWaitMs,
+    idleMs: configuration.poolIdleMs,
+  });
+}
+
+function openPorts(
+  configuration: Configuration,
+  layers: Layers,
+  parts: { tls: Certificate; pools: UpstreamPools; tenants: TenantCache },
+): () => Promise<void> {
+  const { sessions } = layers;
   const postgres = listenPostgres({
     layers,
     hostname: configuration.host,
     port: configuration.postgresPort,
-    tls: certificate,
+    tls: parts.tls,
     requireTls: configuration.requireTls,
-    supply,
+    pools: parts.pools,
     nowMs,
     strangersMax: configuration.strangersMax,
     loginDeadlineMs: configuration.loginDeadlineMs,
@@ -117,8 +153,12 @@ async function start(configuration: Configuration, log: Log): Promise<() => Prom
     gauges: () => [
       ["o7s_sessions", "Sessions that are open", sessions.size],
       ["o7s_strangers", "Sockets that have not logged in", postgres.strangers()],
-      ["o7s_tenants_cached", "Tenants in the cache", tenants.size],
+      ["o7s_tenants_cached", "Tenants in the cache", parts.tenants.size],
       ["o7s_requests_waiting", "Requests waiting for their turn", layers.limiter.waiting()],
+      ["o7s_upstreams_idle", "Idle connections to databases", parts.pools.count("idle")],
+      ["o7s_upstreams_lent", "Connections in use by sessions", parts.pools.count("lent")],
+      ["o7s_upstreams_pinned", "Connections that hold session state", parts.pools.count("pinned")],
+      ["o7s_sessions_waiting", "Sessions waiting for one", parts.pools.count("waiting")],
       ["process_resident_memory_bytes", "Resident memory", process.memoryUsage.rss()],
     ],
   });
@@ -126,16 +166,11 @@ async function start(configuration: Configuration, log: Log): Promise<() => Prom
     const now = nowMs();
     for (const session of sessions.all()) session.tick(now);
   }, TICK_MS);
-  log.info("started", { postgresPort: postgres.port, httpPort: http.port });
-
+  layers.log.info("started", { postgresPort: postgres.port, httpPort: http.port });
   return async () => {
     clearInterval(ticker);
     await postgres.close();
     await http.close();
-    leases.close();
-    await reporting.close();
-    await tenants.close();
-    await sql.end({ timeout: 1 });
   };
 }
 

@@ -137,10 +137,8 @@ export function admitRequest(
   // 5 Database router: is it awake?
   if (session.route.open(nowMs) === null) return "asleep";
 
-  // 6 Usage tracker: its clock starts; replies are counted as they come.
-  session.meter.begin(nowMs);
-
-  // 7 Query execution: the protocol forwards it and relays the replies.
+  // 6 Usage tracker: `session.meter` starts when the request is sent, and counts its replies as they come.
+  // 7 Query execution: the protocol sends it over a connection of the database's pool.
   return "run";
 }
 

@@ -90,8 +90,16 @@ function computeRoute(
   tenant: Tenant,
   login: Pick<UpstreamTarget, "databaseName" | "roleName" | "password">,
 ): Route | Denial {
-  const lease = leases.lease(host, computeId, tenant.limits.computeIdleMs);
-  if (lease === null) return upstreamUnavailable(`host ${host} is not in COMPUTE_HOST_URLS`);
+  // Looked up each time: a lease that nobody used has been forgotten, and there is one for all sessions.
+  const find = (): ComputeLease | null => leases.lease(host, computeId);
+  const first = find();
+  if (first === null) return upstreamUnavailable(`host ${host} is not in COMPUTE_HOST_URLS`);
+  first.idleMs = tenant.limits.computeIdleMs;
+  const current = (): ComputeLease => {
+    const lease = find() ?? first;
+    if (lease !== first) lease.idleMs = first.idleMs;
+    return lease;
+  };
   let target: UpstreamTarget | null = null;
   const targetOf = (running: { address: ServerAddress; generation: number }): UpstreamTarget => {
     if (target === null || target.generation !== running.generation) {
@@ -101,13 +109,15 @@ function computeRoute(
   };
   return {
     database,
-    lease,
+    get lease() {
+      return current();
+    },
     open(nowMs) {
-      const running = lease.use(nowMs);
+      const running = current().use(nowMs);
       return running === null ? null : targetOf(running);
     },
     async wake() {
-      const running = await lease.wake();
+      const running = await current().wake();
       return "code" in running ? running : targetOf(running);
     },
   };

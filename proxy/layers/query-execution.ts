@@ -1,15 +1,14 @@
 /**
- * Layer 7, query execution: which upstream a session uses, for how long, and how long a statement may take.
- *
- * For now a session takes an upstream at login and keeps it until it closes. The one exception is a compute that goes to
- * sleep: sessions that hold nothing on it let go, and take another upstream with their next query. Sharing upstreams
- * between sessions is a change of `mayDetach` and of where the connection goes then; relays already cope with
- * having none.
+ * Layer 7, query execution: for how long a session keeps a connection to its database, and how long a statement may
+ * take. This is the one place that decides about sharing connections.
  */
 import type { Session } from "../session.ts";
 
-/** Whether a session can go on over another connection without its client noticing. */
-export function mayDetach(session: {
+/**
+ * Whether a session's connection can serve another one now: nothing runs or is owed, no transaction is open, and the
+ * session has left no state on it that it would miss or that another would inherit.
+ */
+export function mayRelease(session: {
   readonly idle: boolean;
   readonly held: string | null;
 }): boolean {

@@ -3,7 +3,7 @@
  * Orgs and databases are made by the platform's own code, as Studio does it.
  */
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Sql } from "postgres";
@@ -56,6 +56,7 @@ export async function startPlatform(
   } = {},
 ): Promise<TestPlatform> {
   const home = mkdtempSync(path.join(tmpdir(), "ogel-t-"));
+  chmodSync(home, 0o711); // The servers' user has to get to its own directories in it.
   const [control, shared] = await Promise.all([startPostgres(), startPostgres()]);
   const masterKey = randomBytes(32).toString("hex");
   const computeHost = options.computes === true ? await startComputeHost(home, control) : null;

@@ -7,7 +7,6 @@ import { uint32At, zeroIn } from "../../bytes.ts";
 import { type Denial, protocolViolation, replicationRefused, tlsRequired } from "../../denial.ts";
 import type { LoginAttempt, Principal } from "../../layers/authentication.ts";
 import { closeSession, isDenial, type Layers, logDenial, openSession } from "../../pipeline.ts";
-import type { Session } from "../../session.ts";
 import type { CancelKey, CancelRegistry } from "./cancel-registry.ts";
 import type { ClientConnection, TlsContext } from "./client-connection.ts";
 import {
@@ -23,7 +22,7 @@ import {
 import { Relay } from "./relay.ts";
 import { newNonce, parseClientFinal, parseClientFirst, serverFirst } from "./scram-exchange.ts";
 import type { StartupPacket } from "./startup.ts";
-import type { UpstreamConnection } from "./upstream-connection.ts";
+import type { UpstreamPools } from "./upstream-pool.ts";
 
 export type LoginOptions = {
   readonly layers: Layers;
@@ -31,11 +30,7 @@ export type LoginOptions = {
   readonly tls: TlsContext;
   readonly requireTls: boolean;
   readonly nowMs: () => number;
-  /** Opens an upstream for a session, repairing its role's login where the tenant has broken it. */
-  readonly connect: (
-    session: Session,
-    parameters: ReadonlyMap<string, string>,
-  ) => Promise<UpstreamConnection | Denial>;
+  readonly pools: UpstreamPools;
   /** The connection has logged in: it no longer counts as a stranger. */
   readonly authenticated: (connection: ClientConnection) => void;
 };
@@ -92,24 +87,24 @@ async function enter(
   });
   if (isDenial(session)) return refuse(session);
   options.authenticated(connection);
-  const parameters = forwardedParameters(startup);
+  const pool = options.pools.join(session, forwardedParameters(startup));
   let cancelKey: CancelKey | null = null;
   connection.whenClosed(() => {
     if (cancelKey !== null) cancels.delete(cancelKey.pid);
+    options.pools.leave(pool);
     closeSession(layers, session);
   });
-  const connect = (): Promise<UpstreamConnection | Denial> => options.connect(session, parameters);
-  const upstream = await connect();
-  if (isDenial(upstream)) return refuse(upstream);
-  if (connection.closed) return upstream.close();
+  const reported = await pool.reportedParameters(session);
+  if (isDenial(reported)) return refuse(reported);
+  if (connection.closed) return;
   layers.metrics.sessionsOpened += 1;
-  relay = new Relay({ layers, session, client: connection, nowMs, connect }, upstream);
+  relay = new Relay({ layers, session, client: connection, pool, nowMs });
   const keyBytes = startup.minor >= MINOR_MAX ? LONG_CANCEL_KEY_BYTES : 4;
   cancelKey = cancels.register(relay, keyBytes);
   connection.write(
     Buffer.concat([
       authenticationOk,
-      parameterStatuses(upstream.parameters),
+      parameterStatuses(reported),
       backendKeyData(cancelKey.pid, cancelKey.key),
       readyIdle,
     ]),

@@ -5,7 +5,7 @@ import type { Layers } from "../../pipeline.ts";
 import { CancelRegistry } from "./cancel-registry.ts";
 import { ClientConnection, type TlsContext } from "./client-connection.ts";
 import { login } from "./client-login.ts";
-import type { UpstreamSupply } from "./upstream-supply.ts";
+import type { UpstreamPools } from "./upstream-pool.ts";
 
 export type PostgresListenerOptions = {
   readonly layers: Layers;
@@ -13,7 +13,7 @@ export type PostgresListenerOptions = {
   readonly port: number;
   readonly tls: TlsContext;
   readonly requireTls: boolean;
-  readonly supply: UpstreamSupply;
+  readonly pools: UpstreamPools;
   readonly nowMs: () => number;
   /** Sockets that have not logged in: how many at one time, and for how long. */
   readonly strangersMax: number;
@@ -55,7 +55,7 @@ export function listenPostgres(options: PostgresListenerOptions): PostgresListen
       tls: options.tls,
       requireTls: options.requireTls,
       nowMs: options.nowMs,
-      connect: options.supply,
+      pools: options.pools,
       authenticated: (known) => strangers.delete(known),
     }).catch((error: unknown) => {
       layers.log.error("login_failed_unexpectedly", { reason: String(error) });
@@ -80,7 +80,10 @@ export function listenPostgres(options: PostgresListenerOptions): PostgresListen
       error() {},
     },
   });
-  const sweep = setInterval(() => strangers.sweep(), SWEEP_INTERVAL_MS);
+  const sweep = setInterval(() => {
+    strangers.sweep();
+    options.pools.sweep(options.nowMs());
+  }, SWEEP_INTERVAL_MS);
 
   return {
     port: server.port,
@@ -94,6 +97,7 @@ export function listenPostgres(options: PostgresListenerOptions): PostgresListen
       const deadline = options.nowMs() + CLOSE_DEADLINE_MS;
       while (open.size > 0 && options.nowMs() < deadline) await Bun.sleep(5);
       for (const connection of open) connection.destroy();
+      options.pools.close();
     },
   };
 }

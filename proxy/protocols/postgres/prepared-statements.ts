@@ -1,61 +1,86 @@
 /**
- * The protocol-level prepared statements of a session, so that they can be made again on another connection. Bounded:
- * beyond the bound the session is bound to the connection that has them.
+ * Prepared statements over shared connections. A client's name for a statement is its own; on the servers a statement is
+ * known by a name that follows from what it says, so that all sessions of a pool share it, and a session finds its
+ * statements again on whichever connection it gets.
  */
+import { BoundedMap } from "../../bounded-map.ts";
+import { message } from "./messages.ts";
 
-const STATEMENTS_MAX = 1_000;
-const BYTES_MAX = 1_048_576;
+/** What a Parse message says apart from the name: text, number of parameter types, their OIDs. */
+export type Statement = {
+  /** Its name on every server of the pool. */
+  readonly serverName: string;
+  readonly definition: Uint8Array;
+};
 
-export class PreparedStatements {
-  /** Parse messages by statement name; the unnamed statement is one of them. */
-  readonly #parses = new Map<string, Uint8Array>();
-  /** Sent, and not yet answered. */
-  readonly #pending: { name: string; parse: Uint8Array }[] = [];
-  #bytes = 0;
-  overflown = false;
+/** Statements beyond this are forgotten, oldest first; one that comes again gets a new name. */
+const STATEMENTS_PER_POOL_MAX = 10_000;
+/** A client may name so many; beyond it its own Parse is refused. */
+export const STATEMENTS_PER_SESSION_MAX = 10_000;
 
-  get size(): number {
-    return this.#parses.size;
+/** The statements of a pool. */
+export class StatementRegistry {
+  readonly #byDefinition = new BoundedMap<string, Statement>(STATEMENTS_PER_POOL_MAX);
+  #lastNumber = 0;
+
+  /** The statement with this definition, `bytes[start, end)` of a Parse message. */
+  intern(bytes: Uint8Array, start: number, end: number): Statement {
+    const buffer = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start);
+    const key = buffer.toString("latin1");
+    const known = this.#byDefinition.get(key);
+    if (known !== undefined) return known;
+    const statement = {
+      serverName: `o7s_${++this.#lastNumber}`,
+      definition: bytes.slice(start, end),
+    };
+    this.#byDefinition.set(key, statement);
+    return statement;
+  }
+}
+
+export function parseMessage(name: string, definition: Uint8Array): Uint8Array {
+  return message("P", name, definition);
+}
+
+const STATEMENT = Uint8Array.of(0x53); // "S", as against "P" for a portal.
+
+export function closeStatementMessage(name: string): Uint8Array {
+  return message("C", STATEMENT, name);
+}
+
+/** The statements that one connection to a server has, least recently used first. */
+export class UpstreamStatements {
+  readonly #present = new Set<Statement>();
+  readonly #max: number;
+
+  constructor(max: number) {
+    this.#max = max;
   }
 
-  /** A Parse has been sent; `parse` is the whole message, copied by the caller. */
-  sent(name: string, parse: Uint8Array): void {
-    this.#pending.push({ name, parse });
+  has(statement: Statement): boolean {
+    return this.#present.has(statement);
   }
 
-  /** The oldest unanswered Parse has succeeded. */
-  succeeded(): void {
-    const statement = this.#pending.shift();
-    if (statement === undefined) return;
-    this.closed(statement.name);
-    if (this.#parses.size >= STATEMENTS_MAX || this.#bytes + statement.parse.length > BYTES_MAX) {
-      this.overflown = true;
-      return;
-    }
-    this.#parses.set(statement.name, statement.parse);
-    this.#bytes += statement.parse.length;
+  /** Notes that a statement has just been made or used. */
+  use(statement: Statement): void {
+    this.#present.delete(statement);
+    this.#present.add(statement);
   }
 
-  /** The oldest unanswered Parse has failed, or will not be looked at. */
-  failed(): void {
-    this.#pending.shift();
+  /** One that should be closed to stay within the bound, taken out of the set; or null. */
+  surplus(): Statement | null {
+    if (this.#present.size <= this.#max) return null;
+    const oldest = this.#present.values().next();
+    if (oldest.done) return null;
+    this.#present.delete(oldest.value);
+    return oldest.value;
   }
 
-  closed(name: string): void {
-    const parse = this.#parses.get(name);
-    if (parse === undefined) return;
-    this.#parses.delete(name);
-    this.#bytes -= parse.length;
+  delete(statement: Statement): void {
+    this.#present.delete(statement);
   }
 
   clear(): void {
-    this.#parses.clear();
-    this.#bytes = 0;
-    this.overflown = false;
-  }
-
-  /** The Parse messages that make them all again. */
-  messages(): Iterable<Uint8Array> {
-    return this.#parses.values();
+    this.#present.clear();
   }
 }

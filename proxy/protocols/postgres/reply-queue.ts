@@ -19,9 +19,9 @@ export const EXPECT = {
   functionCall: 8,
   /** Sent by O7s itself: the replies are not the client's. */
   ownParse: 9,
-  ownSync: 10,
-  /** Not sent at all: a denial that the client gets in this place. */
-  denial: 11,
+  ownClose: 10,
+  /** Not sent at all: an answer of our own that the client gets in this place. */
+  local: 11,
 } as const;
 
 const CAPACITY_START = 64;
@@ -70,7 +70,7 @@ export class ReplyQueue {
   fail(dropped: (kind: number) => void): void {
     const head = this.head;
     if (head === EXPECT.query || head === EXPECT.functionCall || head === EXPECT.none) return;
-    while (this.#length > 0 && this.head !== EXPECT.sync && this.head !== EXPECT.ownSync) {
+    while (this.#length > 0 && this.head !== EXPECT.sync) {
       dropped(this.shift());
     }
     if (this.#length === 0) this.skipping = true;
@@ -94,10 +94,5 @@ export class ReplyQueue {
 }
 
 function endsWithReady(kind: number): boolean {
-  return (
-    kind === EXPECT.sync ||
-    kind === EXPECT.query ||
-    kind === EXPECT.functionCall ||
-    kind === EXPECT.ownSync
-  );
+  return kind === EXPECT.sync || kind === EXPECT.query || kind === EXPECT.functionCall;
 }

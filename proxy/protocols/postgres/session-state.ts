@@ -12,10 +12,8 @@ export type HeldState =
   | "a cursor WITH HOLD"
   | "advisory locks"
   | "prepared statements"
-  | "state that a statement too long to look into may have made";
-
-/** Longer statements are not looked into. */
-export const SCANNED_BYTES_MAX = 65_536;
+  | "a statement too long to look into"
+  | "a function call";
 
 /** One pass finds the words that can make state; only where one stands is the text looked at again. */
 const SUSPICIOUS =

@@ -3,6 +3,7 @@ import type { Socket } from "bun";
 import { type ServerAddress, unixSocketPath } from "../../../platform/endpoints.ts";
 import { Outbox } from "../../outbox.ts";
 import { STARTUP, startupPacket, terminateMessage } from "./messages.ts";
+import { UpstreamStatements } from "./prepared-statements.ts";
 
 /** Who gets what the server sends. Called synchronously; bytes are only valid during the call. */
 export type UpstreamOwner = {
@@ -10,6 +11,9 @@ export type UpstreamOwner = {
   upstreamDrained(): void;
   upstreamClosed(): void;
 };
+
+/** The server keeps a plan for each; more than this are closed, least recently used first. */
+const STATEMENTS_MAX = 250;
 
 export class UpstreamConnection {
   readonly address: ServerAddress;
@@ -23,6 +27,13 @@ export class UpstreamConnection {
   processId = 0;
   secretKey: Uint8Array = new Uint8Array(4);
   readonly parameters = new Map<string, string>();
+  readonly statements = new UpstreamStatements(STATEMENTS_MAX);
+  /** Whose unnamed statement it has. */
+  unnamedOf: object | null = null;
+  /** When it last went back to its pool. */
+  idleSinceMs = 0;
+  #cancels = 0;
+  #whenCancelled: (() => void) | null = null;
 
   constructor(
     socket: Socket<UpstreamConnection>,
@@ -75,16 +86,39 @@ export class UpstreamConnection {
   /** Asks the server, over a connection of its own, to cancel what this one runs. */
   cancel(): void {
     const request = startupPacket(STARTUP.cancelRequest, this.processId, this.secretKey);
-    // Nothing is answered: the server closes the connection when it has read the request. Where it cannot be reached,
-    // the connection itself is about to fail too.
+    this.#cancels += 1;
+    let over = false;
+    // The server closes the connection when it has passed the request on. Where it cannot be reached, this connection
+    // is about to fail too.
+    const done = (): void => {
+      if (over) return;
+      over = true;
+      this.#cancels -= 1;
+      if (this.#cancels === 0) this.#whenCancelled?.();
+    };
     openSocket(this.address, {
       socket: {
         open: (socket) => {
           socket.write(request);
         },
         data() {},
+        close: done,
+        error: done,
       },
-    }).catch(() => {});
+    }).catch(done);
+  }
+
+  /**
+   * Calls back when no cancel request is under way: before that, the connection must not go to another session, whose
+   * query would be hit. At once, and true, when there is none.
+   */
+  afterCancels(call: () => void): boolean {
+    if (this.#cancels === 0) return true;
+    this.#whenCancelled = () => {
+      this.#whenCancelled = null;
+      call();
+    };
+    return false;
   }
 
   close(): void {

@@ -57,7 +57,7 @@ export function createUpstreamSupply(options: UpstreamSupplyOptions): UpstreamSu
       },
     );
     repairs.set(key, { startedMs: now, done });
-    done.finally(() => setTimeout(() => repairs.delete(key), REPAIR_INTERVAL_MS));
+    setTimeout(() => repairs.delete(key), REPAIR_INTERVAL_MS);
     return done;
   };
 

@@ -1,0 +1,395 @@
+/**
+ * What a client sends: each message is admitted by the layers, noted in what the server owes, and forwarded; names of
+ * prepared statements are replaced by the servers' own.
+ */
+import { byteAt, zeroIn } from "../../bytes.ts";
+import { type Denial, protocolViolation, statementExists, statementUnknown } from "../../denial.ts";
+import { admitRequest, type Layers, logDenial } from "../../pipeline.ts";
+import { errorResponse } from "./errors.ts";
+import { FATE, type FrameReceiver } from "./frame-reader.ts";
+import { CLIENT, message, readyForQuery, STATUS } from "./messages.ts";
+import {
+  closeStatementMessage,
+  parseMessage,
+  STATEMENTS_PER_SESSION_MAX,
+  type Statement,
+} from "./prepared-statements.ts";
+import type { RelayState } from "./relay-state.ts";
+import { EXPECT } from "./reply-queue.ts";
+import { stateMadeBy } from "./session-state.ts";
+
+/** What the relay does for this direction. */
+export type ClientMessagesHost = {
+  /** Whether there is a connection to a server to send to now; takes an idle one where it can. */
+  hasUpstream(): boolean;
+  /** The present message has to wait for this. */
+  waitFor(what: "turn" | "upstream" | "replies"): void;
+  toUpstream(bytes: Uint8Array, start: number, end: number): void;
+  toClient(bytes: Uint8Array): void;
+  /** Sends what stands at the head of the reply queue and is ours to say. */
+  answerLocally(): void;
+  end(denial: Denial): void;
+  terminate(): void;
+};
+
+/** Messages that are looked into, and how far. */
+export const CLIENT_WHOLE = {
+  types: [CLIENT.query, CLIENT.parse, CLIENT.bind, CLIENT.describe, CLIENT.close],
+  bytesMax: 65_536,
+  beginningBytes: 1_024,
+} as const;
+
+/** A pipeline may have so many unanswered messages before its client is held back. */
+export const UNANSWERED_MAX = 65_536;
+
+const NAME_BYTES_MAX = 256;
+/** In the rate limiter's units: a statement is one. */
+export const QUERY_WEIGHT = 1;
+const OF_STATEMENT = 0x53;
+const PARSE_COMPLETE = message("1");
+const CLOSE_COMPLETE = message("3");
+
+export class ClientMessages implements FrameReceiver {
+  readonly #layers: Layers;
+  readonly #state: RelayState;
+  readonly #host: ClientMessagesHost;
+  readonly #nowMs: () => number;
+  /** When the bytes being looked at were read. */
+  arrivedMs = 0;
+  /** The turn of the message at hand has been paid for, though it had to wait again. */
+  paid = false;
+  rewrittenBytes = 0;
+  /** What takes the place of the message at hand, or of its beginning. */
+  #replacement: Uint8Array | null = null;
+  /** An error of ours stands in for the rest of the batch. */
+  #denyingUntilSync = false;
+
+  constructor(layers: Layers, state: RelayState, host: ClientMessagesHost, nowMs: () => number) {
+    this.#layers = layers;
+    this.#state = state;
+    this.#host = host;
+    this.#nowMs = nowMs;
+  }
+
+  forward(bytes: Uint8Array, start: number, end: number): void {
+    this.#host.toUpstream(bytes, start, end);
+  }
+
+  boundary(): void {
+    const replacement = this.#replacement;
+    if (replacement !== null) {
+      this.#replacement = null;
+      this.#host.toUpstream(replacement, 0, replacement.length);
+    }
+    this.#host.answerLocally();
+  }
+
+  malformed(): void {
+    this.#host.end(protocolViolation("invalid message length"));
+  }
+
+  message(type: number, bytes: Uint8Array, at: number, available: number, total: number): number {
+    switch (type) {
+      case CLIENT.query:
+        return this.#request(EXPECT.query, bytes, at, available, total);
+      case CLIENT.execute:
+        return this.#request(EXPECT.execute, bytes, at, available, total);
+      case CLIENT.functionCall:
+        return this.#request(EXPECT.functionCall, bytes, at, available, total);
+      case CLIENT.parse:
+      case CLIENT.bind:
+      case CLIENT.describe:
+      case CLIENT.close:
+        return this.#step(type, bytes, at, available, total);
+      case CLIENT.flush:
+        return this.#ignoring() || this.#state.upstream === null ? FATE.discard : FATE.forward;
+      case CLIENT.sync:
+        return this.#sync();
+      case CLIENT.copyData:
+        // After a failed COPY a client may go on sending: the server ignores that, and so do we without one.
+        return this.#state.upstream === null ? FATE.discard : FATE.forward;
+      case CLIENT.copyDone:
+      case CLIENT.copyFail:
+        return this.#copyEnds();
+      case CLIENT.terminate:
+        this.#host.terminate();
+        return FATE.discard;
+      default:
+        this.#host.end(protocolViolation(`invalid frontend message type ${type}`));
+        return FATE.discard;
+    }
+  }
+
+  /** Gives the message at hand, which has waited in vain, this answer. */
+  deny(denial: Denial, type: number): void {
+    const state = this.#state;
+    this.paid = false;
+    logDenial(this.#layers, denial, { orgId: state.session.orgId, protocol: "postgres" });
+    const endsItself = type === CLIENT.query || type === CLIENT.functionCall;
+    const error = errorResponse(denial, "ERROR");
+    if (!endsItself) this.#denyingUntilSync = true;
+    this.#answer(endsItself ? Buffer.concat([error, readyForQuery(state.status)]) : error);
+  }
+
+  /** Query, Execute, FunctionCall: what the layers are asked about. */
+  #request(kind: number, bytes: Uint8Array, at: number, available: number, total: number): number {
+    const state = this.#state;
+    if (this.#ignoring()) return FATE.discard;
+    if (state.replies.length >= UNANSWERED_MAX) return this.#wait("replies");
+    const now = this.#nowMs();
+    const underWay = state.replies.readies > 0 || state.batchExecutes > 0;
+    const admission = admitRequest(
+      this.#layers,
+      state.session,
+      QUERY_WEIGHT,
+      this.paid,
+      !underWay && state.status === STATUS.idle,
+      this.arrivedMs,
+      now,
+    );
+    if (admission === "throttled") return this.#wait("turn");
+    if (typeof admission === "object") {
+      this.deny(admission, byteAt(bytes, at));
+      return FATE.discard;
+    }
+    if (!this.#host.hasUpstream()) {
+      this.paid = true;
+      return this.#wait("upstream");
+    }
+    this.paid = false;
+    state.expect(kind, now);
+    if (kind === EXPECT.execute) {
+      state.batchOpen = true;
+      state.batchExecutes += 1;
+    } else {
+      // It ends what a batch has left open, and the unnamed statement with it.
+      state.batchOpen = false;
+      state.unnamed = null;
+      this.#noteState(bytes, at + 5, available === total ? at + total - 1 : -1);
+    }
+    return FATE.forward;
+  }
+
+  /** Parse, Bind, Describe, Close: part of a batch, free of charge. */
+  #step(type: number, bytes: Uint8Array, at: number, available: number, total: number): number {
+    const state = this.#state;
+    if (this.#ignoring()) return FATE.discard;
+    if (state.replies.length >= UNANSWERED_MAX) return this.#wait("replies");
+    const ofStatement = byteAt(bytes, at + 5) === OF_STATEMENT;
+    if (type === CLIENT.close && ofStatement && available === total) {
+      const name = textAt(bytes, at + 6, at + total - 1);
+      if (!state.unkept.has(name)) return this.#closeStatement(name);
+    }
+    if (!this.#host.hasUpstream()) return this.#wait("upstream");
+    state.batchOpen = true;
+    switch (type) {
+      case CLIENT.parse:
+        return this.#parse(bytes, at, available, total);
+      case CLIENT.bind: {
+        const portalEnd = zeroIn(bytes, at + 5, at + available);
+        return this.#named(EXPECT.bind, bytes, at, available, total, portalEnd + 1);
+      }
+      case CLIENT.describe:
+        if (ofStatement) return this.#named(EXPECT.describe, bytes, at, available, total, at + 6);
+        state.expect(EXPECT.describe, this.#nowMs());
+        return FATE.forward;
+      default:
+        state.expect(EXPECT.close, this.#nowMs());
+        return FATE.forward;
+    }
+  }
+
+  #sync(): number {
+    const state = this.#state;
+    state.batchExecutes = 0;
+    state.batchOpen = false;
+    state.replies.skipping = false;
+    this.#denyingUntilSync = false;
+    if (state.upstream === null) {
+      this.#answer(readyForQuery(STATUS.idle));
+      return FATE.discard;
+    }
+    state.expect(EXPECT.sync, this.#nowMs());
+    return FATE.forward;
+  }
+
+  #copyEnds(): number {
+    const state = this.#state;
+    if (state.copyingIn) {
+      const now = this.#nowMs();
+      state.copyingIn = false;
+      state.session.meter.resume(now);
+      state.statementSinceMs = now;
+    }
+    return state.upstream === null ? FATE.discard : FATE.forward;
+  }
+
+  #parse(bytes: Uint8Array, at: number, available: number, total: number): number {
+    const state = this.#state;
+    const nameEnd = zeroIn(bytes, at + 5, at + available);
+    if (!isNameEnd(nameEnd, at + 5)) return this.#malformedName();
+    const name = textAt(bytes, at + 5, nameEnd);
+    const now = this.#nowMs();
+    if (state.statements.has(name)) return this.#refuse(statementExists(name));
+    if (available < total) {
+      // Too long to be kept: from here on the session needs this very connection.
+      state.held ??= "a statement too long to look into";
+      state.unkept.add(name);
+      if (name === "") state.unnamed = null;
+      state.pendingStatements.push({ statement: null, clientName: name });
+      state.expect(EXPECT.parse, now);
+      return FATE.forward;
+    }
+    state.unkept.delete(name);
+    if (state.held === null)
+      this.#noteState(bytes, nameEnd + 1, zeroIn(bytes, nameEnd + 1, at + total));
+    if (name === "") {
+      state.unnamed = bytes.slice(nameEnd + 1, at + total);
+      this.#upstream().unnamedOf = state;
+      state.pendingStatements.push({ statement: null, clientName: name });
+      state.expect(EXPECT.parse, now);
+      return FATE.forward;
+    }
+    if (state.statements.size >= STATEMENTS_PER_SESSION_MAX) {
+      return this.#refuse(protocolViolation("too many prepared statements in this session"));
+    }
+    const statement = state.registry.intern(bytes, nameEnd + 1, at + total);
+    state.statements.set(name, statement);
+    const upstream = this.#upstream();
+    if (upstream.statements.has(statement)) {
+      upstream.statements.use(statement);
+      this.#answer(PARSE_COMPLETE);
+      return FATE.discard;
+    }
+    upstream.statements.use(statement);
+    state.pendingStatements.push({ statement, clientName: name });
+    state.expect(EXPECT.parse, now);
+    this.#replacement = parseMessage(statement.serverName, statement.definition);
+    return FATE.discard;
+  }
+
+  /** Bind and Describe of a statement, whose name starts at `nameStart` of the message. */
+  #named(
+    kind: number,
+    bytes: Uint8Array,
+    at: number,
+    available: number,
+    total: number,
+    nameStart: number,
+  ): number {
+    const state = this.#state;
+    const nameEnd = zeroIn(bytes, nameStart, at + available);
+    if (!isNameEnd(nameStart, at + 5) || !isNameEnd(nameEnd, nameStart))
+      return this.#malformedName();
+    const name = textAt(bytes, nameStart, nameEnd);
+    const now = this.#nowMs();
+    if (state.unkept.has(name)) {
+      state.expect(kind, now);
+      return FATE.forward;
+    }
+    if (name === "") return this.#unnamed(kind, now);
+    const statement = state.statements.get(name);
+    if (statement === undefined) return this.#refuse(statementUnknown(name));
+    const made = this.#ensure(statement, now);
+    state.expect(kind, now);
+    const serverName = Buffer.from(`${statement.serverName}\0`);
+    const head = Buffer.allocUnsafe(nameStart - at + serverName.length);
+    head.set(bytes.subarray(at, nameStart));
+    head.set(serverName, nameStart - at);
+    head.writeUInt32BE(total - 1 - (nameEnd + 1 - nameStart) + serverName.length, 1);
+    this.#replacement = made === null ? head : Buffer.concat([made, head]);
+    this.rewrittenBytes = nameEnd + 1 - at;
+    return FATE.rewrite;
+  }
+
+  #unnamed(kind: number, now: number): number {
+    const state = this.#state;
+    if (state.unnamed === null) return this.#refuse(statementUnknown(""));
+    const upstream = this.#upstream();
+    if (upstream.unnamedOf === state) {
+      state.expect(kind, now);
+      return FATE.forward;
+    }
+    // Its connection has changed since the Parse: it is made again on this one.
+    upstream.unnamedOf = state;
+    state.pendingStatements.push({ statement: null, clientName: null });
+    state.expect(EXPECT.ownParse, now);
+    state.expect(kind, now);
+    this.#replacement = parseMessage("", state.unnamed);
+    this.rewrittenBytes = 0;
+    return FATE.rewrite;
+  }
+
+  /** The messages that make a statement on the present connection, and keep that within its bound; null if it is there. */
+  #ensure(statement: Statement, now: number): Uint8Array | null {
+    const { statements } = this.#upstream();
+    const state = this.#state;
+    const present = statements.has(statement);
+    statements.use(statement);
+    if (present) return null;
+    state.pendingStatements.push({ statement, clientName: null });
+    state.expect(EXPECT.ownParse, now);
+    const parse = parseMessage(statement.serverName, statement.definition);
+    const surplus = statements.surplus();
+    if (surplus === null) return parse;
+    state.pendingStatements.push({ statement: surplus, clientName: null });
+    state.expect(EXPECT.ownClose, now);
+    return Buffer.concat([parse, closeStatementMessage(surplus.serverName)]);
+  }
+
+  /** Other sessions share the server's statement: only the client's name for it goes. */
+  #closeStatement(name: string): number {
+    if (name === "") this.#state.unnamed = null;
+    else this.#state.statements.delete(name);
+    this.#answer(CLOSE_COMPLETE);
+    return FATE.discard;
+  }
+
+  #refuse(denial: Denial): number {
+    this.#denyingUntilSync = true;
+    this.#answer(errorResponse(denial, "ERROR"));
+    return FATE.discard;
+  }
+
+  #malformedName(): number {
+    this.#host.end(protocolViolation("invalid string in message"));
+    return FATE.discard;
+  }
+
+  /** Puts an answer of ours in its place among the server's; it leaves at the boundary that follows. */
+  #answer(bytes: Uint8Array): void {
+    this.#state.replies.push(EXPECT.local);
+    this.#state.localReplies.push(bytes);
+  }
+
+  #ignoring(): boolean {
+    return this.#denyingUntilSync || this.#state.replies.skipping;
+  }
+
+  #wait(what: "turn" | "upstream" | "replies"): number {
+    this.#host.waitFor(what);
+    return FATE.wait;
+  }
+
+  /** `end` is where the text ends, or -1 when it is not here as a whole. */
+  #noteState(bytes: Uint8Array, start: number, end: number): void {
+    if (this.#state.held !== null) return;
+    this.#state.held =
+      end < 0 ? "a statement too long to look into" : stateMadeBy(textAt(bytes, start, end));
+  }
+
+  #upstream(): NonNullable<RelayState["upstream"]> {
+    const { upstream } = this.#state;
+    if (upstream === null) throw new Error("a message was taken without a connection for it");
+    return upstream;
+  }
+}
+
+function isNameEnd(end: number, start: number): boolean {
+  return end >= start && end - start <= NAME_BYTES_MAX;
+}
+
+function textAt(bytes: Uint8Array, start: number, end: number): string {
+  const length = Math.max(0, end - start);
+  return Buffer.from(bytes.buffer, bytes.byteOffset + start, length).toString("latin1");
+}

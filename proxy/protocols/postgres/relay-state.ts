@@ -1,0 +1,71 @@
+/** What both directions of a relay know of its session. */
+import type { Session } from "../../session.ts";
+import { STATUS } from "./messages.ts";
+import type { Statement, StatementRegistry } from "./prepared-statements.ts";
+import { ReplyQueue } from "./reply-queue.ts";
+import type { HeldState } from "./session-state.ts";
+import type { UpstreamConnection } from "./upstream-connection.ts";
+
+/** A statement message that awaits its answer; each belongs to a reply-queue entry of kind parse, ownParse or ownClose. */
+export type PendingStatement = {
+  /** Null for the unnamed statement. */
+  readonly statement: Statement | null;
+  /** The client's name for it, where the client has sent the message. */
+  readonly clientName: string | null;
+};
+
+export class RelayState {
+  readonly session: Session;
+  readonly registry: StatementRegistry;
+  readonly replies = new ReplyQueue();
+  /** Answers of our own, one for each reply-queue entry of kind `local`. */
+  readonly localReplies: Uint8Array[] = [];
+  readonly pendingStatements: PendingStatement[] = [];
+  /** The client's prepared statements by its names for them. */
+  readonly statements = new Map<string, Statement>();
+  /** The definition of the unnamed statement, while there is one. */
+  unnamed: Uint8Array | null = null;
+  /** Names of statements too long to be kept, which only the present connection has. */
+  readonly unkept = new Set<string>();
+
+  upstream: UpstreamConnection | null = null;
+  /** As the server last reported it. */
+  status: number = STATUS.idle;
+  /** Steps of an extended-query batch have been sent, and no Sync yet. */
+  batchOpen = false;
+  /** Executes among them: an error of ours would lie about those. */
+  batchExecutes = 0;
+  copyingIn = false;
+  held: HeldState | null = null;
+  statementSinceMs = 0;
+  lastTrafficMs: number;
+  /** When the running statement was cancelled for its timeout, or -1. */
+  timedOutAtMs = -1;
+
+  constructor(session: Session, registry: StatementRegistry, nowMs: number) {
+    this.session = session;
+    this.registry = registry;
+    this.lastTrafficMs = nowMs;
+  }
+
+  /** Nothing runs, nothing is owed, no transaction is open. */
+  get idle(): boolean {
+    return this.replies.length === 0 && this.status === STATUS.idle && !this.batchOpen;
+  }
+
+  /** Begins to expect an answer from the server. */
+  expect(kind: number, nowMs: number): void {
+    if (this.replies.length === 0) {
+      this.statementSinceMs = nowMs;
+      this.session.meter.begin(nowMs);
+    }
+    this.replies.push(kind);
+  }
+
+  clearHeld(): void {
+    this.held = null;
+    this.statements.clear();
+    this.unkept.clear();
+    this.unnamed = null;
+  }
+}

@@ -1,0 +1,253 @@
+/**
+ * What a server sends: each reply is attributed by the queue of what is owed, counted, and forwarded; answers to messages
+ * of our own are kept from the client, and ours to the client's put in their places.
+ */
+import { byteAt } from "../../bytes.ts";
+import { protocolViolation, statementTimeout } from "../../denial.ts";
+import type { ProxyMetrics } from "../../metrics.ts";
+import { QUERY_WEIGHT } from "./client-messages.ts";
+import { tagName, tagRows } from "./command-tag.ts";
+import { errorResponse } from "./errors.ts";
+import { FATE, type FrameReceiver } from "./frame-reader.ts";
+import { errorFields, SERVER } from "./messages.ts";
+import type { RelayState } from "./relay-state.ts";
+import { EXPECT } from "./reply-queue.ts";
+import { clearsState, stateMadeByTag } from "./session-state.ts";
+
+/** What the relay does for this direction. */
+export type ServerRepliesHost = {
+  toClient(bytes: Uint8Array, start?: number, end?: number): void;
+  /** Sends what stands at the head of the reply queue and is ours to say. */
+  answerLocally(): void;
+  /** The server ends this connection while nothing of the session's is lost. */
+  upstreamEndsIdle(): void;
+  broken(reason: string): void;
+};
+
+/** Replies that are looked into, and how far. */
+export const SERVER_WHOLE = {
+  types: [SERVER.commandComplete, SERVER.readyForQuery, SERVER.errorResponse],
+  bytesMax: 16_384,
+  beginningBytes: 64,
+} as const;
+
+export class ServerReplies implements FrameReceiver {
+  readonly rewrittenBytes = 0;
+  readonly #state: RelayState;
+  readonly #host: ServerRepliesHost;
+  readonly #metrics: ProxyMetrics;
+  readonly #nowMs: () => number;
+  /** Rows since the last statement ended, for those that end without telling their number. */
+  #dataRows = 0;
+  /** Statements that the Query message at the head has completed so far. */
+  #queryStatements = 0;
+  /** Takes the place of the message at hand. */
+  #replacement: Uint8Array | null = null;
+  /** The server has said that it ends the connection. */
+  fatal = false;
+
+  constructor(
+    state: RelayState,
+    host: ServerRepliesHost,
+    metrics: ProxyMetrics,
+    nowMs: () => number,
+  ) {
+    this.#state = state;
+    this.#host = host;
+    this.#metrics = metrics;
+    this.#nowMs = nowMs;
+  }
+
+  forward(bytes: Uint8Array, start: number, end: number): void {
+    this.#host.toClient(bytes, start, end);
+  }
+
+  boundary(): void {
+    const replacement = this.#replacement;
+    if (replacement !== null) {
+      this.#replacement = null;
+      this.#host.toClient(replacement);
+    }
+    this.#host.answerLocally();
+  }
+
+  malformed(): void {
+    this.#host.broken("the server sent a malformed message");
+  }
+
+  message(type: number, bytes: Uint8Array, at: number, available: number, total: number): number {
+    if (type === SERVER.dataRow) {
+      this.#dataRows += 1;
+      return FATE.forward;
+    }
+    if (!this.#note(type, bytes, at, available, total)) return FATE.discard;
+    return this.#state.replies.head === EXPECT.local ? FATE.forwardNow : FATE.forward;
+  }
+
+  /** Takes note of one reply; false when the client must not see it. */
+  #note(type: number, bytes: Uint8Array, at: number, available: number, total: number): boolean {
+    switch (type) {
+      case SERVER.commandComplete:
+        this.#commandComplete(bytes, at + 5, at + available - 1);
+        return true;
+      case SERVER.readyForQuery:
+        this.#readyForQuery(byteAt(bytes, at + 5));
+        return true;
+      case SERVER.errorResponse:
+        return this.#error(bytes.subarray(at + 5, at + available), available === total);
+      case SERVER.emptyQueryResponse:
+        this.#statementEnds(0);
+        return true;
+      case SERVER.portalSuspended:
+        this.#statementEnds(this.#dataRows);
+        return true;
+      case SERVER.parseComplete:
+        return this.#answers(EXPECT.parse, EXPECT.ownParse);
+      case SERVER.closeComplete:
+        return this.#answers(EXPECT.close, EXPECT.ownClose);
+      case SERVER.bindComplete:
+        return this.#answers(EXPECT.bind, EXPECT.none);
+      case SERVER.noData:
+      case SERVER.rowDescription:
+        if (this.#state.replies.head === EXPECT.describe) this.#state.replies.shift();
+        return true;
+      case SERVER.copyInResponse:
+        this.#state.copyingIn = true;
+        this.#state.session.meter.stall(this.#nowMs());
+        return true;
+      default:
+        return true;
+    }
+  }
+
+  /** One step has been answered. It is the client's, or our own, which the client must not see. */
+  #answers(kind: number, ownKind: number): boolean {
+    const { replies, pendingStatements } = this.#state;
+    const head = replies.head;
+    if (head !== kind && head !== ownKind) return true;
+    replies.shift();
+    if (head !== EXPECT.bind && head !== EXPECT.close) pendingStatements.shift();
+    return head === kind;
+  }
+
+  #commandComplete(bytes: Uint8Array, start: number, end: number): void {
+    this.#statementEnds(tagRows(bytes, start, end));
+    if (leavesNoState(byteAt(bytes, start), byteAt(bytes, start + 2))) return;
+    const state = this.#state;
+    const tag = tagName(bytes, start, end);
+    if (clearsState(tag)) {
+      state.clearHeld();
+      state.upstream?.statements.clear();
+    } else if (tag.startsWith("DEALLOCATE")) {
+      // The text named a statement as the client knows it; which the server has thrown away, if any, is not known.
+      state.held ??= "prepared statements";
+      if (tag === "DEALLOCATE ALL") {
+        state.statements.clear();
+        state.upstream?.statements.clear();
+      }
+    } else {
+      state.held ??= stateMadeByTag(tag);
+    }
+  }
+
+  /** A statement has completed, or its portal has given as many rows as were asked for. */
+  #statementEnds(rows: number): void {
+    const state = this.#state;
+    const { meter, limiter } = state.session;
+    this.#metrics.queries += 1;
+    meter.statements(1);
+    if (rows > 0) meter.rows(rows);
+    this.#dataRows = 0;
+    state.copyingIn = false;
+    state.statementSinceMs = this.#nowMs();
+    const { head } = state.replies;
+    if (head === EXPECT.execute) {
+      state.replies.shift();
+    } else if (head === EXPECT.query) {
+      this.#queryStatements += 1;
+      // The message was admitted as one statement; the others are found out only now.
+      if (this.#queryStatements > 1) limiter.charge(QUERY_WEIGHT, state.statementSinceMs);
+    }
+  }
+
+  #readyForQuery(status: number): void {
+    const state = this.#state;
+    if (state.replies.head === EXPECT.functionCall) this.#statementEnds(0);
+    state.replies.shift();
+    this.#queryStatements = 0;
+    this.#dataRows = 0;
+    state.copyingIn = false;
+    state.timedOutAtMs = -1;
+    state.status = status;
+  }
+
+  #error(body: Uint8Array, whole: boolean): boolean {
+    const state = this.#state;
+    const severity = whole ? errorFields(body).get("V") : undefined;
+    this.fatal = severity === "FATAL" || severity === "PANIC";
+    if (state.replies.length === 0) {
+      // An error that answers nothing: the server ends the connection. Where nothing is lost by it, the session goes on.
+      if (!this.fatal || !state.idle || state.held !== null) return true;
+      this.#host.upstreamEndsIdle();
+      return false;
+    }
+    this.#failStatement();
+    state.copyingIn = false;
+    if (state.timedOutAtMs < 0 || !whole) return true;
+    // The server's words for our cancellation would blame the user.
+    state.timedOutAtMs = -1;
+    this.#replacement = errorResponse(statementTimeout(state.session.tenant), "ERROR");
+    return false;
+  }
+
+  #failStatement(): void {
+    const state = this.#state;
+    const wasQuery = state.replies.head === EXPECT.query;
+    let executes = 0;
+    state.replies.fail((kind) => {
+      if (kind === EXPECT.execute) executes += 1;
+      else if (kind === EXPECT.local) state.localReplies.shift();
+      else if (kind === EXPECT.parse || kind === EXPECT.ownParse) this.#forgetParse();
+      else if (kind === EXPECT.ownClose) this.#restoreClosed();
+    });
+    if (wasQuery || executes > 0) this.#statementEnds(this.#dataRows);
+    this.#dataRows = 0;
+  }
+
+  /** A Parse has failed or will not be looked at: neither side has the statement. */
+  #forgetParse(): void {
+    const state = this.#state;
+    const pending = state.pendingStatements.shift();
+    if (pending === undefined) return;
+    const { statement, clientName } = pending;
+    if (statement !== null) state.upstream?.statements.delete(statement);
+    else if (state.upstream !== null) state.upstream.unnamedOf = null;
+    if (clientName === "") state.unnamed = null;
+    else if (clientName !== null) state.statements.delete(clientName);
+  }
+
+  /** A Close of ours was skipped: the server still has the statement. */
+  #restoreClosed(): void {
+    const pending = this.#state.pendingStatements.shift();
+    if (pending?.statement) this.#state.upstream?.statements.use(pending.statement);
+  }
+
+  /** Before anything else is said: the connection, or the server, is another one. */
+  reset(): void {
+    this.#dataRows = 0;
+    this.#queryStatements = 0;
+    this.#replacement = null;
+    this.fatal = false;
+  }
+
+  /** For a queue that does not fit what comes. */
+  desynchronised(): void {
+    this.#host.broken(protocolViolation("reply without a request").log);
+  }
+}
+
+/** The commands that run most make no state, and are told by two letters: SELECT, INSERT, UPDATE, and DELETE's kin not. */
+function leavesNoState(first: number, third: number): boolean {
+  if (first === 0x53) return third === 0x4c; // S.L: SELECT, as against SET
+  return first === 0x49 || first === 0x55; // INSERT; UPDATE, and UNLISTEN, which makes none either
+}

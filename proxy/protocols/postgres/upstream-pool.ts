@@ -1,0 +1,369 @@
+/**
+ * Pools: the connections to one database that sessions with the same startup parameters share. A connection is lent to
+ * one session at a time, for as long as that has something under way or holds state; it comes back clean or not at all.
+ *
+ * A pool belongs to one database of one org: a connection never crosses tenants.
+ */
+import type { OrgId } from "../../../platform/ids.ts";
+import type { ComputeLease, ComputeUser } from "../../compute-leases.ts";
+import { type Denial, poolExhausted } from "../../denial.ts";
+import { isDenial } from "../../pipeline.ts";
+import type { Session } from "../../session.ts";
+import { message, SERVER } from "./messages.ts";
+import { StatementRegistry } from "./prepared-statements.ts";
+import type { UpstreamConnection, UpstreamOwner } from "./upstream-connection.ts";
+import type { UpstreamSupply } from "./upstream-supply.ts";
+
+/** Somebody who waits for a connection. */
+export type UpstreamWaiter = {
+  readonly session: Session;
+  lent(upstream: UpstreamConnection): void;
+  refused(denial: Denial): void;
+};
+
+export type UpstreamPoolOptions = {
+  readonly supply: UpstreamSupply;
+  readonly nowMs: () => number;
+  /** Connections of a pool that are lent to sessions holding no state, or idle. */
+  readonly sharedMax: number;
+  /** How long a session waits for one. */
+  readonly waitMs: number;
+  /** After how much idleness one is closed. */
+  readonly idleMs: number;
+};
+
+type Waiting = { readonly waiter: UpstreamWaiter; readonly sinceMs: number };
+
+export class UpstreamPool implements ComputeUser {
+  readonly registry = new StatementRegistry();
+  readonly #options: UpstreamPoolOptions;
+  readonly #parameters: ReadonlyMap<string, string>;
+  /** Most recently used last. */
+  readonly #idle: UpstreamConnection[] = [];
+  readonly #lent = new Set<UpstreamConnection>();
+  /** Lent to sessions that hold state on them: they do not count, or a few would keep everyone else out. */
+  readonly #pinned = new Set<UpstreamConnection>();
+  readonly #waiting: Waiting[] = [];
+  #opening = 0;
+  /** What servers report at login, which is the same for every connection of the pool. */
+  #reported: ReadonlyMap<string, string> | null = null;
+  #lease: ComputeLease | null = null;
+
+  readonly #org: OrgPools;
+  /** Sessions that may ask it for a connection. */
+  members = 0;
+
+  constructor(
+    parameters: ReadonlyMap<string, string>,
+    org: OrgPools,
+    options: UpstreamPoolOptions,
+  ) {
+    this.#parameters = parameters;
+    this.#org = org;
+    this.#options = options;
+  }
+
+  get idle(): number {
+    return this.#idle.length;
+  }
+
+  get lent(): number {
+    return this.#lent.size;
+  }
+
+  get pinned(): number {
+    return this.#pinned.size;
+  }
+
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  /** Connections that are open or being opened. */
+  get connections(): number {
+    return this.#idle.length + this.#lent.size + this.#opening;
+  }
+
+  /** What a server reports at login to a session of this pool. Asks one only the first time. */
+  async reportedParameters(session: Session): Promise<ReadonlyMap<string, string> | Denial> {
+    if (this.#reported !== null) return this.#reported;
+    const upstream = await this.#request(session);
+    if (isDenial(upstream)) return upstream;
+    this.giveBack(upstream);
+    return upstream.parameters;
+  }
+
+  /** An idle connection, or null when one has to be waited for. */
+  take(): UpstreamConnection | null {
+    if (this.#waiting.length > 0) return null; // First come, first served.
+    const upstream = this.#idle.pop();
+    if (upstream === undefined) return null;
+    this.#lent.add(upstream);
+    return upstream;
+  }
+
+  /** Lends a connection as soon as there is one. */
+  wait(waiter: UpstreamWaiter): void {
+    this.#waiting.push({ waiter, sinceMs: this.#options.nowMs() });
+    this.#openIfRoom();
+  }
+
+  leave(waiter: UpstreamWaiter): void {
+    const index = this.#waiting.findIndex((waiting) => waiting.waiter === waiter);
+    if (index >= 0) this.#waiting.splice(index, 1);
+  }
+
+  /** The session holds state on its connection from now on. */
+  pin(upstream: UpstreamConnection): void {
+    if (!this.#lent.has(upstream) || this.#pinned.has(upstream)) return;
+    this.#pinned.add(upstream);
+    this.#openIfRoom();
+  }
+
+  unpin(upstream: UpstreamConnection): void {
+    this.#pinned.delete(upstream);
+  }
+
+  /** Takes back a connection on which nothing is under way and no state is held. */
+  giveBack(upstream: UpstreamConnection): void {
+    if (!upstream.afterCancels(() => this.giveBack(upstream))) {
+      upstream.own(this.#keeper(upstream));
+      return;
+    }
+    this.#forget(upstream);
+    if (upstream.closed) {
+      this.#openIfRoom();
+      return;
+    }
+    const next = this.#waiting.shift();
+    if (next !== undefined) {
+      this.#lent.add(upstream);
+      next.waiter.lent(upstream);
+      return;
+    }
+    upstream.own(this.#keeper(upstream));
+    upstream.idleSinceMs = this.#options.nowMs();
+    this.#idle.push(upstream);
+  }
+
+  /** Takes back a connection whose session has left state on it: it is made as new first. */
+  giveBackUsed(upstream: UpstreamConnection): void {
+    upstream.statements.clear();
+    upstream.unnamedOf = null;
+    upstream.own(new Cleaning(upstream, this));
+    upstream.write(DISCARD_ALL);
+  }
+
+  /** Takes back a connection that is not to be used again. */
+  discard(upstream: UpstreamConnection): void {
+    upstream.close();
+    this.#forget(upstream);
+    this.#openIfRoom();
+  }
+
+  /** Called every second: closes what has been idle, and refuses those who have waited too long. */
+  sweep(nowMs: number): void {
+    while (this.#idle.length > 0) {
+      const oldest = this.#idle[0] as UpstreamConnection;
+      if (nowMs - oldest.idleSinceMs < this.#options.idleMs) break;
+      this.#idle.shift();
+      oldest.close();
+    }
+    while (this.#waiting.length > 0) {
+      const { waiter, sinceMs } = this.#waiting[0] as Waiting;
+      if (nowMs - sinceMs < this.#options.waitMs) break;
+      this.#waiting.shift();
+      waiter.refused(poolExhausted(waiter.session.route.database, this.#options.waitMs));
+    }
+  }
+
+  closeIdle(): void {
+    for (const upstream of this.#idle.splice(0)) upstream.close();
+  }
+
+  /** Closes the idle connection that has been so for longest; false when there is none. */
+  closeOldestIdle(): boolean {
+    const oldest = this.#idle.shift();
+    oldest?.close();
+    return oldest !== undefined;
+  }
+
+  // ——— ComputeUser ———
+
+  keepAwake(): void {} // An idle connection keeps nothing awake.
+
+  computeSleeps(): void {
+    this.closeIdle();
+  }
+
+  #forget(upstream: UpstreamConnection): void {
+    this.#lent.delete(upstream);
+    this.#pinned.delete(upstream);
+  }
+
+  /** Opens connections for those who wait, within the bound. */
+  #openIfRoom(): void {
+    while (this.#waiting.length > this.#opening) {
+      const shared = this.#lent.size - this.#pinned.size + this.#idle.length + this.#opening;
+      if (shared >= this.#options.sharedMax) return;
+      if (!this.#org.makeRoom(this.#waiting[0]?.waiter.session.tenant.limits.connections ?? 1)) {
+        return;
+      }
+      const first = this.#waiting[0] as Waiting;
+      this.#opening += 1;
+      this.#open(first.waiter.session).then(
+        (upstream) => this.#opened(upstream),
+        () => {}, // `supply` answers failures; it does not reject.
+      );
+    }
+  }
+
+  async #open(session: Session): Promise<UpstreamConnection | Denial> {
+    const upstream = await this.#options.supply(session, this.#parameters);
+    this.#opening -= 1;
+    if (!isDenial(upstream)) {
+      this.#reported ??= upstream.parameters;
+      this.#joinLease(session);
+    }
+    return upstream;
+  }
+
+  #opened(upstream: UpstreamConnection | Denial): void {
+    if (!isDenial(upstream)) {
+      this.giveBack(upstream);
+      return;
+    }
+    // Whatever is wrong is wrong for everyone who waits here.
+    for (const { waiter } of this.#waiting.splice(0)) waiter.refused(upstream);
+  }
+
+  #request(session: Session): Promise<UpstreamConnection | Denial> {
+    const idle = this.take();
+    if (idle !== null) return Promise.resolve(idle);
+    return new Promise((resolve) => this.wait({ session, lent: resolve, refused: resolve }));
+  }
+
+  #joinLease(session: Session): void {
+    const { lease } = session.route;
+    if (lease === this.#lease) return;
+    this.#lease?.users.delete(this);
+    this.#lease = lease;
+    lease?.users.add(this);
+  }
+
+  /** Watches a connection that nobody uses: one that the server ends is forgotten without a word. */
+  #keeper(upstream: UpstreamConnection): UpstreamOwner {
+    return {
+      upstreamData() {},
+      upstreamDrained() {},
+      upstreamClosed: () => {
+        const index = this.#idle.indexOf(upstream);
+        if (index >= 0) this.#idle.splice(index, 1);
+        this.#forget(upstream);
+      },
+    };
+  }
+}
+
+const DISCARD_ALL = message("Q", "DISCARD ALL");
+const CLEANED = message("Z", Uint8Array.of(0x49));
+
+/** Runs DISCARD ALL on a connection and puts it back into its pool when the server says that it is idle. */
+class Cleaning implements UpstreamOwner {
+  readonly #upstream: UpstreamConnection;
+  readonly #pool: UpstreamPool;
+  #tail: Uint8Array = new Uint8Array(0);
+
+  constructor(upstream: UpstreamConnection, pool: UpstreamPool) {
+    this.#upstream = upstream;
+    this.#pool = pool;
+  }
+
+  upstreamData(bytes: Uint8Array): void {
+    this.#tail = Buffer.concat([this.#tail, bytes]);
+    const failed = this.#tail[0] === SERVER.errorResponse;
+    const done = Buffer.from(this.#tail).subarray(-CLEANED.length).equals(CLEANED);
+    if (failed || this.#tail.length > 65_536) this.#pool.discard(this.#upstream);
+    else if (done) this.#pool.giveBack(this.#upstream);
+  }
+
+  upstreamDrained(): void {}
+
+  upstreamClosed(): void {
+    this.#pool.discard(this.#upstream);
+  }
+}
+
+/** The pools of one org: together they have no more connections than the org may have sessions. */
+class OrgPools {
+  readonly pools = new Map<string, UpstreamPool>();
+
+  /** Whether one more connection may be opened; an idle one of another pool makes room for it. */
+  makeRoom(connectionsMax: number): boolean {
+    let open = 0;
+    for (const pool of this.pools.values()) open += pool.connections;
+    if (open < connectionsMax) return true;
+    for (const pool of this.pools.values()) if (pool.closeOldestIdle()) return true;
+    return false;
+  }
+}
+
+/** All pools of this worker. */
+export class UpstreamPools {
+  readonly #options: UpstreamPoolOptions;
+  readonly #orgs = new Map<OrgId, OrgPools>();
+
+  constructor(options: UpstreamPoolOptions) {
+    this.#options = options;
+  }
+
+  /** The pool for a session's database, role and startup parameters; `leave` it when the session ends. */
+  join(session: Session, parameters: ReadonlyMap<string, string>): UpstreamPool {
+    let org = this.#orgs.get(session.orgId);
+    if (org === undefined) {
+      org = new OrgPools();
+      this.#orgs.set(session.orgId, org);
+    }
+    const key = JSON.stringify([
+      session.route.database.databaseId,
+      session.tenant.credentialGeneration,
+      [...parameters].sort(),
+    ]);
+    let pool = org.pools.get(key);
+    if (pool === undefined) {
+      pool = new UpstreamPool(parameters, org, this.#options);
+      org.pools.set(key, pool);
+    }
+    pool.members += 1;
+    return pool;
+  }
+
+  leave(pool: UpstreamPool): void {
+    pool.members -= 1;
+  }
+
+  /** Called every second. A pool that has nobody and nothing any more is forgotten. */
+  sweep(nowMs: number): void {
+    for (const [orgId, org] of this.#orgs) {
+      for (const [key, pool] of org.pools) {
+        pool.sweep(nowMs);
+        if (pool.members === 0 && pool.connections === 0) org.pools.delete(key);
+      }
+      if (org.pools.size === 0) this.#orgs.delete(orgId);
+    }
+  }
+
+  count(what: "idle" | "lent" | "pinned" | "waiting"): number {
+    let count = 0;
+    for (const org of this.#orgs.values()) {
+      for (const pool of org.pools.values()) count += pool[what];
+    }
+    return count;
+  }
+
+  close(): void {
+    for (const org of this.#orgs.values()) {
+      for (const pool of org.pools.values()) pool.closeIdle();
+    }
+  }
+}
