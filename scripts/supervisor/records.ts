@@ -4,6 +4,7 @@ import path from "node:path";
 import { readIfThere, writeFileWhole } from "../../computes/files.ts";
 import { adoptServer, stopServer } from "../../computes/postgres/server.ts";
 import { isRunning, type ProcessIdentity, signalProcess } from "../../computes/process-identity.ts";
+import { reapComputes } from "../../computes/reap.ts";
 
 export type ComponentRecord = {
   readonly state: "waiting" | "starting" | "running" | "restarting" | "stopping" | "stopped";
@@ -59,11 +60,13 @@ export async function reapLeftovers(stateDirectory: string): Promise<readonly st
     if (existsSync(path.join(stateDirectory, name, "data"))) continue;
     if (await endProcess({ pid, startMark })) ended.push(name);
   }
-  for (const directory of serverDirectories(stateDirectory)) {
-    const server = adoptServer(directory);
+  // Computes end before what they depend on.
+  if ((await reapComputes(path.join(stateDirectory, "computes"))) > 0) ended.push("databases");
+  for (const name of readdirSync(stateDirectory)) {
+    const server = adoptServer(path.join(stateDirectory, name, "data"));
     if (server === null) continue;
     await stopServer(server, { fastMs: 10_000, immediateMs: 10_000 });
-    ended.push(path.basename(path.dirname(directory)));
+    ended.push(name);
   }
   removeRecord(stateDirectory);
   return ended;
@@ -77,16 +80,4 @@ async function endProcess(identity: ProcessIdentity): Promise<boolean> {
     await Bun.sleep(10);
   }
   return true;
-}
-
-/** Every directory here that a PostgreSQL server may serve: computes first, as they end before what they depend on. */
-function serverDirectories(stateDirectory: string): readonly string[] {
-  const computes = path.join(stateDirectory, "computes", "computes");
-  const ofComputes = existsSync(computes)
-    ? readdirSync(computes).map((entry) => path.join(computes, entry, "data"))
-    : [];
-  const own = readdirSync(stateDirectory).map((entry) => path.join(stateDirectory, entry, "data"));
-  return [...ofComputes, ...own].filter((directory) =>
-    existsSync(path.join(directory, "postmaster.pid")),
-  );
 }

@@ -1,7 +1,15 @@
 /** Where a platform's state lives: a directory that both the platform and its servers' user can reach. */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, lstatSync, mkdirSync, realpathSync, symlinkSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readlinkSync,
+  realpathSync,
+  symlinkSync,
+} from "node:fs";
 import path from "node:path";
 import { asUser, type ServerUser } from "../../computes/postgres/server-user.ts";
 import { Problem } from "./problem.ts";
@@ -19,6 +27,8 @@ export function ensureStateDirectory(directory: string, user: ServerUser | null)
     if (user === null || canEnter(user, path.dirname(directory))) mkdirSync(directory);
     else symlinkSync(makeSystemState(directory), directory);
   }
+  // A link whose target was removed: its data is gone, its place is not.
+  if (!existsSync(directory)) mkdirSync(readlinkSync(directory), { recursive: true, mode: 0o711 });
   const real = realpathSync(directory);
   // Servers keep their data below, so their user must get through; what is here is closed file by file.
   chmodSync(real, 0o711);
