@@ -19,6 +19,8 @@ export type PostgresClientOptions = {
   readonly connectTimeoutSeconds?: number;
 };
 
+const RECONNECT_MAX_SECONDS = 0.5;
+
 /** A pool of connections to `server`. Nothing is connected before the first query. */
 export function openPostgres(server: AdminServer, options: PostgresClientOptions): Sql {
   return postgres({
@@ -29,6 +31,8 @@ export function openPostgres(server: AdminServer, options: PostgresClientOptions
     max: options.connectionsMax,
     idle_timeout: 60,
     connect_timeout: options.connectTimeoutSeconds ?? 10,
+    // The driver's own pause between attempts grows to 20 s, for which a server that is back stays unused.
+    backoff: (attempt) => Math.min(0.02 * 2 ** attempt, RECONNECT_MAX_SECONDS),
     onnotice: () => {},
     connection: { application_name: options.applicationName, ...options.settings },
   });

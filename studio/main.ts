@@ -109,8 +109,11 @@ async function start(environment: Environment): Promise<void> {
     port: configuration.port,
     // Making a database may take a minute; the default of ten seconds would cut it off.
     idleTimeout: 240,
-    maxRequestBodySize: BODY_BYTES_MAX,
+    // The API answers for bodies over its own bound; the server cuts off what comes without a length.
+    maxRequestBodySize: 4 * BODY_BYTES_MAX,
     development: false,
+    // Without it, Bun shares the port with whoever has it already when it does not run for development.
+    reusePort: false,
     fetch: api.fetch,
   });
   const sweeper = startSweeper(provisioning);

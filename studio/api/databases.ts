@@ -13,6 +13,7 @@ import type { ApiParts } from "./parts.ts";
 import { ApiError } from "./problems.ts";
 import { kindOf, orgIdOf } from "./requests.ts";
 import {
+  answers,
   computeSchema,
   databaseListSchema,
   databaseNameField,
@@ -30,7 +31,7 @@ export function databaseRoutes(parts: ApiParts) {
   return new Elysia({ prefix: "/orgs/:orgId/databases", tags: ["databases"] })
     .use(session(operatorKey))
     .post(
-      "/",
+      "",
       async ({ params, body, actor, status }) => {
         const orgId = orgIdOf(params.orgId);
         const request = { orgId, name: body.name, kind: kindOf(body.kind) };
@@ -38,8 +39,9 @@ export function databaseRoutes(parts: ApiParts) {
       },
       {
         params: orgParams,
+        parse: "json",
         body: t.Object({ name: databaseNameField, kind: kindField }),
-        response: { 201: databaseSchema },
+        response: answers(201, databaseSchema),
         detail: {
           summary: "Create a database; answers when it can be connected to",
           description: "May be repeated: the same name and kind answer with the same database.",
@@ -47,14 +49,14 @@ export function databaseRoutes(parts: ApiParts) {
       },
     )
     .get(
-      "/",
+      "",
       async ({ params }) => {
         const databases = await listDatabases(sql, orgIdOf(params.orgId));
         return { databases: databases.map((database) => shown(database, proxy)) };
       },
       {
         params: orgParams,
-        response: { 200: databaseListSchema },
+        response: answers(200, databaseListSchema),
         detail: { summary: "List the databases of an org" },
       },
     )
@@ -64,7 +66,7 @@ export function databaseRoutes(parts: ApiParts) {
         shown(await getDatabase(sql, orgIdOf(params.orgId), params.name), proxy),
       {
         params: databaseParams,
-        response: { 200: databaseSchema },
+        response: answers(200, databaseSchema),
         detail: { summary: "Show a database" },
       },
     )
@@ -100,7 +102,7 @@ function computeRoutes(parts: ApiParts) {
       },
       {
         params: databaseParams,
-        response: { 200: computeSchema },
+        response: answers(200, computeSchema),
         detail: { summary: "Stop a scale-to-zero database now; the next query wakes it" },
       },
     )
@@ -119,7 +121,7 @@ function computeRoutes(parts: ApiParts) {
       },
       {
         params: databaseParams,
-        response: { 200: computeSchema },
+        response: answers(200, computeSchema),
         detail: { summary: "Start a scale-to-zero database before its first query" },
       },
     );

@@ -10,8 +10,9 @@ import {
   setTier,
 } from "../../platform/control/orgs.ts";
 import type { ApiParts } from "./parts.ts";
-import { orgIdOf, tierOf } from "./requests.ts";
+import { orgIdOf, pageLimitOf, tierOf } from "./requests.ts";
 import {
+  answers,
   newOrgSchema,
   orgNameField,
   orgPageSchema,
@@ -27,22 +28,23 @@ export function orgRoutes({ sql, operatorKey }: ApiParts) {
   return new Elysia({ prefix: "/orgs", tags: ["orgs"] })
     .use(session(operatorKey))
     .post(
-      "/",
+      "",
       async ({ body, actor, status }) => {
         const request = { name: body.name, tier: tierOf(body.tier) };
         const { org, token } = await createOrg(sql, request, actor);
         return status(201, { ...shown(org), tokenId: token.tokenId, token: token.secret });
       },
       {
+        parse: "json",
         body: t.Object({ name: orgNameField, tier: tierField }),
-        response: { 201: newOrgSchema },
+        response: answers(201, newOrgSchema),
         detail: { summary: "Create an org, with a first token" },
       },
     )
     .get(
-      "/",
+      "",
       async ({ query }) => {
-        const limit = query.limit ?? PAGE_MAX;
+        const limit = query.limit === undefined ? PAGE_MAX : pageLimitOf(query.limit, PAGE_MAX);
         const after = query.after === undefined ? null : orgIdOf(query.after);
         const orgs = await listOrgs(sql, { after, limit });
         const last = orgs.length === limit ? orgs.at(-1) : undefined;
@@ -51,15 +53,20 @@ export function orgRoutes({ sql, operatorKey }: ApiParts) {
       {
         query: t.Object({
           after: t.Optional(t.String({ maxLength: 200 })),
-          limit: t.Optional(t.Integer({ minimum: 1, maximum: PAGE_MAX })),
+          limit: t.Optional(
+            t.String({
+              maxLength: 20,
+              description: `From 1 to ${PAGE_MAX}, which is the default.`,
+            }),
+          ),
         }),
-        response: { 200: orgPageSchema },
+        response: answers(200, orgPageSchema),
         detail: { summary: "List orgs, oldest first" },
       },
     )
     .get("/:orgId", async ({ params }) => shown(await getOrg(sql, orgIdOf(params.orgId))), {
       params: orgParams,
-      response: { 200: orgSchema },
+      response: answers(200, orgSchema),
       detail: { summary: "Show an org" },
     })
     .put(
@@ -68,8 +75,9 @@ export function orgRoutes({ sql, operatorKey }: ApiParts) {
         shown(await setTier(sql, orgIdOf(params.orgId), tierOf(body.tier), actor)),
       {
         params: orgParams,
+        parse: "json",
         body: t.Object({ tier: tierField }),
-        response: { 200: orgSchema },
+        response: answers(200, orgSchema),
         detail: { summary: "Move an org to another tier" },
       },
     )
@@ -88,11 +96,12 @@ function contractRoutes({ sql, operatorKey }: Pick<ApiParts, "sql" | "operatorKe
         shown(await setLimits(sql, orgIdOf(params.orgId), body, actor)),
       {
         params: orgParams,
+        parse: "json",
         body: t.Object(
           { connections: limit("Connections at most."), limitQps: limit("Queries per second.") },
           { minProperties: 1, description: "Null gives the tier's own limit back." },
         ),
-        response: { 200: orgSchema },
+        response: answers(200, orgSchema),
         detail: { summary: "Change the limits of an org by contract" },
       },
     )
@@ -102,7 +111,7 @@ function contractRoutes({ sql, operatorKey }: Pick<ApiParts, "sql" | "operatorKe
         shown(await setOrgStatus(sql, orgIdOf(params.orgId), "suspended", actor)),
       {
         params: orgParams,
-        response: { 200: orgSchema },
+        response: answers(200, orgSchema),
         detail: { summary: "Suspend an org: it can connect to nothing, and keeps everything" },
       },
     )
@@ -112,7 +121,7 @@ function contractRoutes({ sql, operatorKey }: Pick<ApiParts, "sql" | "operatorKe
         shown(await setOrgStatus(sql, orgIdOf(params.orgId), "active", actor)),
       {
         params: orgParams,
-        response: { 200: orgSchema },
+        response: answers(200, orgSchema),
         detail: { summary: "Let a suspended org connect again" },
       },
     );

@@ -57,6 +57,10 @@ export function problemOf(kind: string | number, error: unknown): Problem {
       ? problem("provisioning_failed", error.message)
       : problem("unavailable", error.message);
   }
+  // What a hook throws while a body is read arrives wrapped.
+  if (kind === "PARSE" && error instanceof Error && error.cause instanceof ApiError) {
+    return problem(error.cause.code, error.cause.message);
+  }
   if (kind === "NOT_FOUND") return problem("not_found", "There is no such route.");
   if (kind === "PARSE") return problem("invalid", "The body is not valid JSON.");
   if (kind === "VALIDATION") return problem("invalid", validationMessage(error));

@@ -40,3 +40,9 @@ export function periodOfRequest(text: string): string {
   if (isPeriod(text)) return text;
   throw new ApiError("invalid", "A period is a month, written like 2026-11.");
 }
+
+export function pageLimitOf(text: string, max: number): number {
+  const limit = /^\d{1,9}$/.test(text) ? Number(text) : 0;
+  if (limit >= 1 && limit <= max) return limit;
+  throw new ApiError("invalid", `limit is a whole number from 1 to ${max}.`);
+}

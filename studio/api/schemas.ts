@@ -37,6 +37,22 @@ export const problemSchema = t.Object(
   { description: "A refusal." },
 );
 
+/** The answers of a route: its own for a success, and the refusals that any route may give. */
+export function answers<Status extends number, Success>(status: Status, success: Success) {
+  const refusals = {
+    400: problemSchema,
+    401: problemSchema,
+    404: problemSchema,
+    409: problemSchema,
+    413: problemSchema,
+    422: problemSchema,
+    500: problemSchema,
+    502: problemSchema,
+    503: problemSchema,
+  } as const;
+  return { ...refusals, [status]: success } as typeof refusals & Record<Status, Success>;
+}
+
 export const orgSchema = t.Object({
   orgId: t.String(),
   name: t.String(),

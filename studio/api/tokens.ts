@@ -3,26 +3,26 @@ import { Elysia } from "elysia";
 import { createToken, listTokens, revokeToken } from "../../platform/control/tokens.ts";
 import type { ApiParts } from "./parts.ts";
 import { orgIdOf, tokenIdOf } from "./requests.ts";
-import { newTokenSchema, orgParams, tokenListSchema, tokenParams } from "./schemas.ts";
+import { answers, newTokenSchema, orgParams, tokenListSchema, tokenParams } from "./schemas.ts";
 import { session } from "./session.ts";
 
 export function tokenRoutes({ sql, operatorKey }: ApiParts) {
   return new Elysia({ prefix: "/orgs/:orgId/tokens", tags: ["tokens"] })
     .use(session(operatorKey))
     .post(
-      "/",
+      "",
       async ({ params, actor, status }) => {
         const { tokenId, secret } = await createToken(sql, orgIdOf(params.orgId), actor);
         return status(201, { tokenId, token: secret });
       },
       {
         params: orgParams,
-        response: { 201: newTokenSchema },
+        response: answers(201, newTokenSchema),
         detail: { summary: "Create a token; those that exist stay valid" },
       },
     )
     .get(
-      "/",
+      "",
       async ({ params }) => {
         const tokens = await listTokens(sql, orgIdOf(params.orgId));
         return {
@@ -36,7 +36,7 @@ export function tokenRoutes({ sql, operatorKey }: ApiParts) {
       },
       {
         params: orgParams,
-        response: { 200: tokenListSchema },
+        response: answers(200, tokenListSchema),
         detail: { summary: "List the tokens of an org, revoked ones included" },
       },
     )

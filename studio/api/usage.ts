@@ -5,7 +5,7 @@ import { flushUsage } from "../../platform/usage/flush.ts";
 import { periodOf, readUsage } from "../../platform/usage/report.ts";
 import type { ApiParts } from "./parts.ts";
 import { orgIdOf, periodOfRequest } from "./requests.ts";
-import { orgParams, usageSchema } from "./schemas.ts";
+import { answers, orgParams, usageSchema } from "./schemas.ts";
 import { session } from "./session.ts";
 
 /** Long enough for a proxy that is just coming back to report for the one that was killed. */
@@ -15,7 +15,7 @@ export function usageRoutes({ sql, operatorKey, now }: ApiParts) {
   return new Elysia({ prefix: "/orgs/:orgId/usage", tags: ["usage"] })
     .use(session(operatorKey))
     .get(
-      "/",
+      "",
       async ({ params, query }) => {
         const { orgId } = await getOrg(sql, orgIdOf(params.orgId));
         const period = query.period === undefined ? periodOf(now()) : periodOfRequest(query.period);
@@ -26,7 +26,7 @@ export function usageRoutes({ sql, operatorKey, now }: ApiParts) {
       {
         params: orgParams,
         query: t.Object({ period: t.Optional(t.String({ maxLength: 20 })) }),
-        response: { 200: usageSchema },
+        response: answers(200, usageSchema),
         detail: { summary: "What an org has used in a period, up to this moment" },
       },
     );
