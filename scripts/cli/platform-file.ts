@@ -12,6 +12,7 @@ export type PlatformFile = {
 
 export type SupervisorFile = {
   readonly pid: number;
+  readonly ready?: boolean;
   readonly components: Readonly<Record<string, ComponentState>>;
 };
 

@@ -76,7 +76,9 @@ async function localStatus(
     else if (state === "running")
       components[name] = { ...components[name], state: "not answering" };
   }
-  const ready = EXPECTED.every((name) => components[name]?.state === "running");
+  const up = EXPECTED.every((name) => components[name]?.state === "running");
+  // While the supervisor is still making the demo, its connection strings do not work yet.
+  const ready = up && supervisor?.ready !== false;
   for (const name of NOT_YET) components[name] = { state: "not available yet" };
   return { ready, ports: supervisor === null && !ready ? {} : (platform?.ports ?? {}), components };
 }

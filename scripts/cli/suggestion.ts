@@ -9,22 +9,20 @@ export function nearest(word: string, candidates: readonly string[]): string | n
   return best.distance <= Math.max(1, Math.floor(word.length / 3)) ? best.candidate : null;
 }
 
-/** Insertions, deletions and replacements between two short words (Levenshtein). */
+/** Insertions, deletions, replacements and swaps of neighbours that lead from one word to another. */
 function editDistance(from: string, to: string): number {
-  let previous = Array.from({ length: to.length + 1 }, (_, column) => column);
+  const rows = [Array.from({ length: to.length + 1 }, (_, column) => column)];
+  const at = (row: number, column: number): number => rows[row]?.[column] ?? 0;
   for (let row = 1; row <= from.length; row++) {
     const current = [row];
+    rows.push(current);
     for (let column = 1; column <= to.length; column++) {
-      const replaced = from[row - 1] === to[column - 1] ? 0 : 1;
-      current.push(
-        Math.min(
-          (previous[column] ?? 0) + 1,
-          (current[column - 1] ?? 0) + 1,
-          (previous[column - 1] ?? 0) + replaced,
-        ),
-      );
+      const replaced = at(row - 1, column - 1) + (from[row - 1] === to[column - 1] ? 0 : 1);
+      const isSwap = from[row - 1] === to[column - 2] && from[row - 2] === to[column - 1];
+      const swapped = row > 1 && column > 1 && isSwap ? at(row - 2, column - 2) + 1 : replaced;
+      const grown = Math.min(at(row - 1, column), at(row, column - 1)) + 1;
+      current.push(Math.min(replaced, swapped, grown));
     }
-    previous = current;
   }
-  return previous[to.length] ?? 0;
+  return at(from.length, to.length);
 }
