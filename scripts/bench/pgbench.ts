@@ -27,6 +27,8 @@ export type PgbenchRun = {
   readonly directory: string;
   /** Processor time used so far by what is measured, in microseconds; null where nothing is. */
   readonly cpuMicros: (() => number) | null;
+  /** Called with each of pgbench's reports, while it works. */
+  readonly onReport?: () => void;
 };
 
 export type PgbenchResult = {
@@ -72,6 +74,7 @@ export async function runPgbench(run: PgbenchRun): Promise<PgbenchResult> {
       if (tps === undefined) return;
       const cpuMicros = run.cpuMicros?.() ?? 0;
       reports.push({ tps: Number(tps), arrivedMs: performance.now(), cpuMicros });
+      run.onReport?.();
     });
     const tps = Number(/^tps = ([\d.]+)/m.exec(output)?.[1]);
     if (!(tps > 0)) throw new Error(`pgbench said no throughput:\n${output}`);

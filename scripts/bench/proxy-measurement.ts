@@ -1,5 +1,8 @@
 /** Measures O7s against PgBouncer and against no proxy at all, by turns, on one PostgreSQL. */
 import path from "node:path";
+import type { Sql } from "postgres";
+import { parseAdminServer } from "../../platform/endpoints.ts";
+import { openPostgres } from "../../platform/postgres-client.ts";
 import { parseMasterKey, upstreamPassword } from "../../platform/upstream-credentials.ts";
 import { CommandError } from "../cli/command.ts";
 import { findFreePort } from "./free-port.ts";
@@ -34,7 +37,12 @@ export type ProxyPlan = {
 export type Comparison = {
   readonly mode: QueryMode;
   readonly clients: number;
-  readonly rounds: readonly Readonly<Record<Route, PgbenchResult>>[];
+  readonly rounds: readonly Readonly<Record<Route, RouteResult>>[];
+};
+
+export type RouteResult = PgbenchResult & {
+  /** Connections to PostgreSQL that were at work: the most that were seen within a second. */
+  readonly upstreams: number;
 };
 
 export type ProxyMeasurement = {
@@ -50,7 +58,7 @@ export type ProxyTools = {
   readonly progress: (line: string) => void;
 };
 
-/** PgBouncer's, and so O7s's up to that many clients: until it multiplexes it has an upstream for each. */
+/** The connections to PostgreSQL that each proxy may have for the database. */
 export const POOL_SIZE = 20;
 const CLIENTS_MAX = 250;
 const WARM_UP_SECONDS = 3;
@@ -88,6 +96,8 @@ type Setting = {
   readonly processes: Readonly<Record<Route, number | null>>;
   /** How O7s is, and what it wrote last: where a run fails, it says why. */
   readonly lastWords: () => string;
+  /** How many of the database's connections had a query within the last second. */
+  readonly busyUpstreams: () => Promise<number>;
 };
 
 const LAST_LINES = 10;
@@ -103,7 +113,8 @@ async function setUp(plan: ProxyPlan, tools: ProxyTools, scratch: Scratch): Prom
   const control = await start("control", false);
   const postgres = await start("shared", true);
   const urls = { controlUrl: control.adminUrl, sharedUrl: postgres.adminUrl };
-  const stage = await startStage({ home, ...urls, computes: false });
+  const environment = { O7S_POOL_MAX: String(POOL_SIZE) };
+  const stage = await startStage({ home, ...urls, computes: false, environment });
   scratch.defer(() => stage.close());
   const org = await stage.createOrg("ENTERPRISE", LIMITS);
   const databaseName = await stage.createDatabase(org, DATABASE);
@@ -127,9 +138,17 @@ async function setUp(plan: ProxyPlan, tools: ProxyTools, scratch: Scratch): Prom
   const targets = targetsOf({ stage, pgbouncer, upstream, token: org.token });
   tools.progress(`filling pgbench's tables at scale ${plan.scale}`);
   await fillTables({ program: tools.pgbench, target: targets.direct, scale: plan.scale });
+  const admin = openAdmin(postgres.adminUrl);
+  scratch.defer(() => admin.end({ timeout: 1 }));
   return {
     postgres,
     targets,
+    busyUpstreams: async () => {
+      const [row] = await admin<{ count: number }[]>`
+        SELECT count(*)::int AS count FROM pg_stat_activity
+        WHERE datname = ${databaseName} AND query_start > clock_timestamp() - interval '1 second'`;
+      return row?.count ?? 0;
+    },
     processes: { direct: null, o7s: stage.proxy.pid, pgbouncer: pgbouncer.pid },
     lastWords: () => {
       const { proxy } = stage;
@@ -159,47 +178,40 @@ function targetsOf(setting: {
   };
 }
 
+function openAdmin(url: string): Sql {
+  const server = parseAdminServer(url);
+  if (server === null) throw new Error("The server's address is malformed.");
+  return openPostgres(server, { applicationName: "ogel-bench", connectionsMax: 1 });
+}
+
 function passwordOf(stage: Stage, roleName: string): string {
   const masterKey = parseMasterKey(stage.environment["OGEL_MASTER_KEY"] ?? "");
   if (masterKey === null) throw new Error("The stage has no master key.");
   return upstreamPassword(masterKey, roleName, 1);
 }
 
-async function compare(job: {
+type Job = {
   readonly mode: QueryMode;
   readonly clients: number;
   readonly plan: ProxyPlan;
   readonly tools: ProxyTools;
   readonly scratch: Scratch;
   readonly setting: Setting;
-}): Promise<Comparison> {
-  const { mode, clients, plan, tools, scratch, setting } = job;
-  const run = async (route: Route, seconds: number): Promise<PgbenchResult> => {
-    const pid = setting.processes[route];
-    try {
-      return await runPgbench({
-        program: tools.pgbench,
-        target: setting.targets[route],
-        mode,
-        clients,
-        seconds,
-        directory: scratch.home,
-        cpuMicros: pid === null ? null : () => cpuMicrosOf(pid),
-      });
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      throw new CommandError(`The run of ${route} failed. ${reason}\n${setting.lastWords()}`);
-    }
-  };
+};
+
+async function compare(job: Job): Promise<Comparison> {
+  const { mode, clients, plan, tools } = job;
+  const run = (route: Route, seconds: number): Promise<RouteResult> =>
+    runRoute({ ...job, route, seconds });
   const what = `${mode}, ${clients} ${clients === 1 ? "client" : "clients"}`;
   tools.progress(`${what}: warming up`);
   for (const route of ROUTES) await run(route, WARM_UP_SECONDS);
 
-  const rounds: Record<Route, PgbenchResult>[] = [];
+  const rounds: Record<Route, RouteResult>[] = [];
   for (let round = 0; round < plan.rounds; round++) {
     // Turned round each time, so that a machine that grows faster or slower favours none.
     const order = round % 2 === 0 ? ROUTES : ROUTES.toReversed();
-    const results: Partial<Record<Route, PgbenchResult>> = {};
+    const results: Partial<Record<Route, RouteResult>> = {};
     for (const route of order) results[route] = await run(route, plan.seconds);
     const { direct, o7s, pgbouncer } = results;
     if (direct === undefined || o7s === undefined || pgbouncer === undefined) continue;
@@ -208,4 +220,39 @@ async function compare(job: {
     tools.progress(`${what}: round ${round + 1} of ${plan.rounds}: ${speeds.join(", ")}`);
   }
   return { mode, clients, rounds };
+}
+
+/** @throws CommandError with what pgbench and O7s said where the run fails. */
+async function runRoute(
+  job: Job & { readonly route: Route; readonly seconds: number },
+): Promise<RouteResult> {
+  const { route, setting } = job;
+  const pid = setting.processes[route];
+  let upstreams = 0;
+  const counts: Promise<void>[] = [];
+  const onReport = (): void => {
+    const counting = setting.busyUpstreams().then((count) => {
+      upstreams = Math.max(upstreams, count);
+    });
+    // Awaited below; until then a failure of its own is not to end the process.
+    counting.catch(() => {});
+    counts.push(counting);
+  };
+  try {
+    const result = await runPgbench({
+      program: job.tools.pgbench,
+      target: setting.targets[route],
+      mode: job.mode,
+      clients: job.clients,
+      seconds: job.seconds,
+      directory: job.scratch.home,
+      cpuMicros: pid === null ? null : () => cpuMicrosOf(pid),
+      onReport,
+    });
+    await Promise.all(counts);
+    return { ...result, upstreams };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new CommandError(`The run of ${route} failed. ${reason}\n${setting.lastWords()}`);
+  }
 }

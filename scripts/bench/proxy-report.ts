@@ -2,7 +2,7 @@
 import { table } from "../cli/table.ts";
 import { BAR_HEADINGS, type Bar, barRow, judge } from "./bars.ts";
 import type { Circumstances } from "./circumstances.ts";
-import type { PgbenchResult, QueryMode } from "./pgbench.ts";
+import type { QueryMode } from "./pgbench.ts";
 import {
   type Comparison,
   POOL_SIZE,
@@ -10,6 +10,7 @@ import {
   type ProxyPlan,
   ROUTES,
   type Route,
+  type RouteResult,
 } from "./proxy-measurement.ts";
 import { medianOf, type Quantiles, rounded } from "./statistics.ts";
 
@@ -19,6 +20,7 @@ export type Summary = {
   readonly tps: number;
   readonly latencyMicros: Quantiles;
   readonly cpuMicrosPerQuery: number | null;
+  readonly upstreams: number;
 };
 
 /** Medians of what each round gives by itself: neighbours in time are compared. */
@@ -67,12 +69,12 @@ export function reportProxy(run: {
     poolSize: POOL_SIZE,
     results,
     bars: barsOf(results),
-    notes: notesOf(run.versions.pgbouncer, plan, measurement),
+    notes: notesOf(run.versions.pgbouncer, measurement),
   };
 }
 
 function summarize(route: Route, { rounds }: Comparison): Summary {
-  const median = (measure: (result: PgbenchResult) => number): number =>
+  const median = (measure: (result: RouteResult) => number): number =>
     rounded(medianOf(rounds.map((round) => measure(round[route]))));
   return {
     route,
@@ -84,6 +86,7 @@ function summarize(route: Route, { rounds }: Comparison): Summary {
     },
     cpuMicrosPerQuery:
       route === "direct" ? null : median(({ cpuMicrosPerQuery }) => cpuMicrosPerQuery ?? 0),
+    upstreams: median(({ upstreams }) => upstreams),
   };
 }
 
@@ -150,17 +153,18 @@ function barsOf(results: ProxyReport["results"]): Bar[] {
   });
 }
 
-function notesOf(pgbouncer: string, plan: ProxyPlan, { leftOut }: ProxyMeasurement): string[] {
+function notesOf(pgbouncer: string, { comparisons, leftOut }: ProxyMeasurement): string[] {
   const notes = [
-    `Clients reach all three over TCP on loopback; O7s and PgBouncer reach PostgreSQL over the same ` +
-      "unix socket. No TLS anywhere.",
-    "O7s: ENTERPRISE with raised limits, so all seven layers work and none throttles. " +
-      "PgBouncer: pool_mode=transaction.",
+    "Clients reach all three over TCP on loopback; O7s and PgBouncer reach PostgreSQL over the same " +
+      `unix socket and may have ${POOL_SIZE} upstreams (O7S_POOL_MAX; default_pool_size with ` +
+      "pool_mode=transaction). No TLS anywhere.",
+    "O7s: ENTERPRISE with raised limits, so all seven layers work and none throttles.",
   ];
-  if (plan.clients.some((clients) => clients > POOL_SIZE)) {
+  const crowded = comparisons.filter(({ rounds }) => rounds.some(hasMoreUpstreams));
+  if (crowded.length > 0) {
+    const where = crowded.map(({ mode, clients }) => `${mode} with ${clients} clients`).join(", ");
     notes.push(
-      `With more than ${POOL_SIZE} clients PgBouncer shares ${POOL_SIZE} upstreams among them, ` +
-        "while O7s has an upstream for each: it does not multiplex yet.",
+      `O7s worked over more upstreams than PgBouncer: ${where}. See the column upstreams.`,
     );
   }
   if (leftOut.length > 0) {
@@ -172,7 +176,21 @@ function notesOf(pgbouncer: string, plan: ProxyPlan, { leftOut }: ProxyMeasureme
   return notes;
 }
 
-const HEADINGS = ["mode", "clients", "route", "queries/s", "p50 ms", "p95 ms", "p99 ms", "cpu us"];
+function hasMoreUpstreams({ o7s, pgbouncer }: Comparison["rounds"][number]): boolean {
+  return o7s.upstreams > pgbouncer.upstreams;
+}
+
+const HEADINGS = [
+  "mode",
+  "clients",
+  "route",
+  "queries/s",
+  "p50 ms",
+  "p95 ms",
+  "p99 ms",
+  "cpu us",
+  "upstreams",
+];
 const RATIO_HEADINGS = [
   "o7s against",
   "clients",
@@ -187,7 +205,7 @@ const RATIO_HEADINGS = [
 export function proxyText(report: ProxyReport): string {
   const { versions, machine, results } = report;
   const measured = results.flatMap(({ mode, clients, routes }) =>
-    routes.map(({ route, tps, latencyMicros, cpuMicrosPerQuery }) => [
+    routes.map(({ route, tps, latencyMicros, cpuMicrosPerQuery, upstreams }) => [
       mode,
       clients,
       route,
@@ -196,6 +214,7 @@ export function proxyText(report: ProxyReport): string {
         (micros / 1_000).toFixed(3),
       ),
       cpuMicrosPerQuery,
+      upstreams,
     ]),
   );
   const ratios = results.map(({ mode, clients, ratios: ratio }) => [

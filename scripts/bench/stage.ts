@@ -64,6 +64,12 @@ const ACTOR = { name: "stage", requestId: null };
 /** Rejects with what a service wrote where one does not come up; nothing is left running then. */
 export async function startStage(options: StageOptions): Promise<Stage> {
   await using started = new AsyncDisposableStack();
+  const sql = openPostgres(required(parseAdminServer(options.controlUrl)), {
+    applicationName: "ogel-stage",
+    connectionsMax: 4,
+  });
+  started.defer(() => sql.end({ timeout: 1 }));
+  await migrate(sql);
   const computes = options.computes ? await startComputeHost(options, started) : null;
   const masterKey = randomBytes(32).toString("hex");
   const environment: Record<string, string> = {
@@ -76,12 +82,6 @@ export async function startStage(options: StageOptions): Promise<Stage> {
     ...computes?.environment,
     ...options.environment,
   };
-  const sql = openPostgres(required(parseAdminServer(options.controlUrl)), {
-    applicationName: "ogel-stage",
-    connectionsMax: 4,
-  });
-  started.defer(() => sql.end({ timeout: 1 }));
-  await migrate(sql);
   const sharedServers = required(parseAdminServers(`main=${options.sharedUrl}`)).map(
     openSharedServer,
   );
