@@ -89,7 +89,7 @@ class Model {
   fail(): number[] {
     const head = this.entries[0];
     if (head === undefined || head === query || head === functionCall) return [];
-    const end = this.entries.findIndex((kind) => kind === sync);
+    const end = this.entries.indexOf(sync);
     const dropped = this.entries.splice(0, end < 0 ? this.entries.length : end);
     if (this.entries.length === 0) this.skipping = true;
     return dropped;
