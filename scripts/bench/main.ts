@@ -8,20 +8,26 @@ import { measureProxy, type ProxyPlan } from "./proxy-measurement.ts";
 import { proxyText, reportProxy } from "./proxy-report.ts";
 import { recordRun } from "./recording.ts";
 import { withScratch } from "./scratch.ts";
+import { measureWake, type WakePlan } from "./wake-measurement.ts";
+import { reportWake, wakeText } from "./wake-report.ts";
 
 const HELP = `Measure this machine. A run starts servers of its own, ends them, and appends a line to docs/benchmarks/.
 
 Usage: ogel bench proxy [--seconds N] [--rounds N] [--clients 1,20,100] [--modes simple,extended,prepared]
                         [--scale N] [--quick] [--no-record] [--json]
+       ogel bench wake [--wakes N] [--databases N] [--quick] [--no-record] [--json]
 
   proxy   O7s, PgBouncer and direct PostgreSQL by turns: throughput, latency, processor time per query
+  wake    the first query of a sleeping Neon-kind database: how long it waits, and for what
 
   --seconds N      the length of each run of pgbench, at least 3 (5)
   --rounds N       how often each is run; medians count (3)
   --clients LIST   numbers of clients (1,20,100)
   --modes LIST     query modes of pgbench (simple,extended, and prepared where PgBouncer can)
   --scale N        size of pgbench's tables (10)
-  --quick          3 seconds, 1 round, 1 and 20 clients: to try it out
+  --wakes N        wakes of each kind (100)
+  --databases N    databases on the compute host, all but one asleep; each takes some 30 MB of disk (1)
+  --quick          short, to try it out: 1 round of 3 seconds, 1 and 20 clients; 10 wakes
   --no-record      append nothing to docs/benchmarks/
   --json           print one JSON value
 `;
@@ -32,6 +38,8 @@ const OPTIONS = {
   clients: { type: "string" },
   modes: { type: "string" },
   scale: { type: "string" },
+  wakes: { type: "string" },
+  databases: { type: "string" },
   quick: { type: "boolean" },
   "no-record": { type: "boolean" },
   json: { type: "boolean" },
@@ -56,6 +64,8 @@ export async function runBench(args: string[], options: { json: boolean }): Prom
   switch (benchmark) {
     case "proxy":
       return await benchProxy(values, json);
+    case "wake":
+      return await benchWake(values, json);
     case undefined:
       throw new UsageError(`What is to be measured is missing. ${HINT}`);
     default:
@@ -100,6 +110,19 @@ function readProxyPlan(values: Options): ProxyPlan {
     rounds: integer("rounds", values.rounds ?? (quick ? "1" : "3"), { min: 1, max: 100 }),
     scale: integer("scale", values.scale ?? "10", { min: 1, max: 1_000 }),
   };
+}
+
+async function benchWake(values: Options, json: boolean): Promise<number> {
+  const wakes = values.wakes ?? (values.quick === true ? "10" : "100");
+  const plan: WakePlan = {
+    wakes: integer("wakes", wakes, { min: 1, max: 10_000 }),
+    databases: integer("databases", values.databases ?? "1", { min: 1, max: 10_000 }),
+  };
+  const circumstances = describeCircumstances();
+  const measurement = await withScratch((scratch) => measureWake(plan, progress, scratch));
+  const report = reportWake({ circumstances, plan, measurement });
+  finish(report, values, json ? null : wakeText(report));
+  return 0;
 }
 
 function queryMode(text: string): QueryMode {
