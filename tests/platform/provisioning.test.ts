@@ -180,7 +180,7 @@ describe("dropping a database", () => {
   });
 
   test("whose server is away goes on by itself when it is back", async () => {
-    await using away = await startPostgres();
+    await using away = await startPostgres({ settings: { synchronous_commit: "on" } });
     await using far = createProvisioning(plane, away.adminUrl);
     const orgId = await newOrg(plane.sql);
     await createDatabase(far, request(orgId), TEST_ACTOR);

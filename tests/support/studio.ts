@@ -30,7 +30,8 @@ export type ApiAnswer = {
 };
 
 export async function startStudio(): Promise<TestStudio> {
-  const server = await startPostgres();
+  // A test may kill the server: what was committed is to be there afterwards.
+  const server = await startPostgres({ settings: { synchronous_commit: "on" } });
   const plane = await createControlPlane(server.adminUrl, { migrated: false });
   const operatorKey = randomBytes(24).toString("hex");
   const environment = {
