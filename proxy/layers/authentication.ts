@@ -68,33 +68,35 @@ export function createAuthentication(options: AuthenticationOptions): Authentica
   const failures = new FailureWindow(options.nowMs);
   return {
     async begin(user, address) {
-      const blockedMs = failures.blockedForMs(user, address);
-      if (blockedMs > 0) return authenticationBlocked(Math.ceil(blockedMs / 1_000));
       const orgId = parseOrgId(user);
+      // What cannot be an org's id is counted under one name, so that made-up names take no memory.
+      const failing = { user: orgId ?? "", address };
+      const blockedMs = failures.blockedForMs(failing);
+      if (blockedMs > 0) return authenticationBlocked(Math.ceil(blockedMs / 1_000));
       let tenant: Tenant | null = null;
       try {
         if (orgId !== null) tenant = await options.findTenant(orgId);
       } catch (error) {
         return directoryUnavailable(`tenant directory failed: ${String(error)}`);
       }
-      return attempt(user, address, tenant, mockCredentials(options.mockKey, user), failures);
+      return attempt(user, failing, tenant, mockCredentials(options.mockKey, user), failures);
     },
   };
 }
 
 function attempt(
   user: string,
-  address: string,
+  source: Source,
   tenant: Tenant | null,
   mock: ScramParameters & ScramKeys,
   failures: FailureWindow,
 ): LoginAttempt {
   const abandon = (): Denial => {
-    failures.failed(user, address);
+    failures.failed(source);
     return authenticationFailed(user);
   };
   const succeed = (known: Tenant, tokenId: TokenId): Principal => {
-    failures.succeeded(user, address);
+    failures.succeeded(source);
     return { tenant: known, tokenId };
   };
   return {
@@ -132,6 +134,9 @@ function mockCredentials(key: Uint8Array, user: string): ScramParameters & Scram
   };
 }
 
+/** Whose failures are counted together; `user` is empty where it is no org's id. */
+type Source = { readonly user: string; readonly address: string };
+
 type Failures = { count: number; sinceMs: number };
 
 /** Counts failures in fixed windows, in bounded memory: the oldest entries make room. */
@@ -145,19 +150,19 @@ class FailureWindow {
     this.#nowMs = nowMs;
   }
 
-  blockedForMs(user: string, address: string): number {
+  blockedForMs({ user, address }: Source): number {
     const key = `${user}\0${address}`;
     const byAddress = this.#remainingMs(this.#byAddress.get(key), FAILURES_PER_ADDRESS_MAX);
-    if (byAddress > 0 || this.#trusted.get(key) === true) return byAddress;
+    if (byAddress > 0 || user === "" || this.#trusted.get(key) === true) return byAddress;
     return this.#remainingMs(this.#byOrg.get(user), FAILURES_PER_ORG_MAX);
   }
 
-  failed(user: string, address: string): void {
+  failed({ user, address }: Source): void {
     this.#count(this.#byAddress, `${user}\0${address}`);
     this.#count(this.#byOrg, user);
   }
 
-  succeeded(user: string, address: string): void {
+  succeeded({ user, address }: Source): void {
     const key = `${user}\0${address}`;
     this.#byAddress.delete(key);
     this.#trusted.set(key, true);

@@ -13,6 +13,7 @@ import { parseStartup, type StartupPacket } from "./startup.ts";
 /** Nobody sends more than this before being logged in, pipelined first queries included. */
 const PENDING_BYTES_MAX = 65_536;
 const PASSWORD_MESSAGE_BYTES_MAX = 8_192;
+const LAST_BYTES_DEADLINE_MS = 5_000;
 
 /** A request of the login for bytes: resolves with the message, or null when the connection has ended. */
 type Wanted =
@@ -135,9 +136,12 @@ export class ClientConnection {
   }
 
   close(): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#closing) return;
     this.#closing = true;
     if (this.#outbox.backlogBytes === 0) this.#socket.end();
+    // A client that does not take its last bytes must not keep its place by that.
+    const deadline = setTimeout(() => this.destroy(), LAST_BYTES_DEADLINE_MS);
+    this.whenClosed(() => clearTimeout(deadline));
   }
 
   /** Ends it at once, whatever is still to be written. */

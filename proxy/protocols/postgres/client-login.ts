@@ -37,6 +37,8 @@ export type LoginOptions = {
 
 type Startup = Extract<StartupPacket, { type: "startup" }>;
 
+/** As PostgreSQL cuts names. */
+const NAME_CHARS_MAX = 63;
 const SSL_YES = Uint8Array.of(0x53);
 const SSL_NO = Uint8Array.of(0x4e);
 /** The newest minor version of protocol 3 that is spoken here. */
@@ -49,7 +51,7 @@ export async function login(connection: ClientConnection, options: LoginOptions)
   const startup = await negotiate(connection, options);
   if (startup === null) return;
   const { layers } = options;
-  const user = startup.parameters.get("user") ?? "";
+  const user = (startup.parameters.get("user") ?? "").slice(0, NAME_CHARS_MAX);
   const refuse = (denial: Denial): void => {
     if (denial.code === "authentication_failed") layers.metrics.loginsFailed += 1;
     logDenial(layers, denial, { orgId: user, protocol: "postgres", address: connection.address });
@@ -77,7 +79,7 @@ async function enter(
   const session = await openSession(layers, {
     protocol: "postgres",
     user,
-    database: startup.parameters.get("database") || user,
+    database: (startup.parameters.get("database") || user).slice(0, NAME_CHARS_MAX),
     address: connection.address,
     kinds: ["postgres", "neon"],
     prove: (attempt) => proveByScram(connection, options.tls, attempt),

@@ -6,7 +6,7 @@ import { byteAt, zeroIn } from "../../bytes.ts";
 import { type Denial, protocolViolation, statementExists, statementUnknown } from "../../denial.ts";
 import { admitRequest, type Layers, logDenial } from "../../pipeline.ts";
 import { errorResponse } from "./errors.ts";
-import { FATE, type FrameReceiver } from "./frame-reader.ts";
+import { FATE, type FrameReceiver, typeSet } from "./frame-reader.ts";
 import { CLIENT, message, readyForQuery, STATUS } from "./messages.ts";
 import {
   closeStatementMessage,
@@ -18,12 +18,18 @@ import type { RelayState } from "./relay-state.ts";
 import { EXPECT } from "./reply-queue.ts";
 import { stateMadeBy } from "./session-state.ts";
 
+/**
+ * What a message may have to wait for: its turn, a connection, room for more unanswered messages, or the answers to all
+ * statements sent so far.
+ */
+export type WaitReason = "turn" | "upstream" | "room" | "answers";
+
 /** What the relay does for this direction. */
 export type ClientMessagesHost = {
   /** Whether there is a connection to a server to send to now; takes an idle one where it can. */
   hasUpstream(): boolean;
   /** The present message has to wait for this. */
-  waitFor(what: "turn" | "upstream" | "replies"): void;
+  waitFor(what: WaitReason): void;
   toUpstream(bytes: Uint8Array, start: number, end: number): void;
   toClient(bytes: Uint8Array): void;
   /** Sends what stands at the head of the reply queue and is ours to say. */
@@ -34,7 +40,7 @@ export type ClientMessagesHost = {
 
 /** Messages that are looked into, and how far. */
 export const CLIENT_WHOLE = {
-  types: [CLIENT.query, CLIENT.parse, CLIENT.bind, CLIENT.describe, CLIENT.close],
+  types: typeSet([CLIENT.query, CLIENT.parse, CLIENT.bind, CLIENT.describe, CLIENT.close]),
   bytesMax: 65_536,
   beginningBytes: 1_024,
 } as const;
@@ -135,20 +141,23 @@ export class ClientMessages implements FrameReceiver {
   #request(kind: number, bytes: Uint8Array, at: number, available: number, total: number): number {
     const state = this.#state;
     if (this.#ignoring()) return FATE.discard;
-    if (state.replies.length >= UNANSWERED_MAX) return this.#wait("replies");
+    if (state.replies.length >= UNANSWERED_MAX) return this.#wait("room");
     const now = this.#nowMs();
-    const underWay = state.replies.readies > 0 || state.batchExecutes > 0;
+    // While statements are unanswered, nobody knows whether a transaction is open.
+    const unanswered = state.replies.readies > 0;
+    const outsideTransaction = unanswered || state.status === STATUS.idle;
     const admission = admitRequest(
       this.#layers,
       state.session,
       QUERY_WEIGHT,
       this.paid,
-      !underWay && state.status === STATUS.idle,
+      outsideTransaction && state.batchExecutes === 0,
       this.arrivedMs,
       now,
     );
     if (admission === "throttled") return this.#wait("turn");
     if (typeof admission === "object") {
+      if (unanswered) return this.#wait("answers");
       this.deny(admission, byteAt(bytes, at));
       return FATE.discard;
     }
@@ -174,7 +183,7 @@ export class ClientMessages implements FrameReceiver {
   #step(type: number, bytes: Uint8Array, at: number, available: number, total: number): number {
     const state = this.#state;
     if (this.#ignoring()) return FATE.discard;
-    if (state.replies.length >= UNANSWERED_MAX) return this.#wait("replies");
+    if (state.replies.length >= UNANSWERED_MAX) return this.#wait("room");
     const ofStatement = byteAt(bytes, at + 5) === OF_STATEMENT;
     if (type === CLIENT.close && ofStatement && available === total) {
       const name = textAt(bytes, at + 6, at + total - 1);
@@ -366,7 +375,7 @@ export class ClientMessages implements FrameReceiver {
     return this.#denyingUntilSync || this.#state.replies.skipping;
   }
 
-  #wait(what: "turn" | "upstream" | "replies"): number {
+  #wait(what: WaitReason): number {
     this.#host.waitFor(what);
     return FATE.wait;
   }

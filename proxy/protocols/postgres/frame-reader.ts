@@ -37,10 +37,17 @@ export type FrameReceiver = {
  * here.
  */
 export type WholeMessages = {
-  readonly types: readonly number[];
+  /** 1 at each type. */
+  readonly types: Uint8Array;
   readonly bytesMax: number;
   readonly beginningBytes: number;
 };
+
+export function typeSet(types: readonly number[]): Uint8Array {
+  const set = new Uint8Array(256);
+  for (const type of types) set[type] = 1;
+  return set;
+}
 
 /** PostgreSQL's own bound on a message (`PQ_LARGE_MESSAGE_LIMIT`). */
 const MESSAGE_BYTES_MAX = 0x3fff_ffff;
@@ -48,9 +55,7 @@ const HEADER_BYTES = 5;
 
 export class FrameReader {
   readonly #receiver: FrameReceiver;
-  readonly #whole = new Uint8Array(256);
-  readonly #wholeBytesMax: number;
-  readonly #beginningBytes: number;
+  readonly #whole: WholeMessages;
   #kept: Uint8Array | null = null;
   #waiting = false;
   #stopped = false;
@@ -60,9 +65,7 @@ export class FrameReader {
 
   constructor(receiver: FrameReceiver, whole: WholeMessages) {
     this.#receiver = receiver;
-    this.#wholeBytesMax = whole.bytesMax;
-    this.#beginningBytes = whole.beginningBytes;
-    for (const type of whole.types) this.#whole[type] = 1;
+    this.#whole = whole;
   }
 
   /** Whether a message has been begun and not ended: nothing may be put in between. */
@@ -140,8 +143,9 @@ export class FrameReader {
         return;
       }
       const available = Math.min(total, end - at);
-      if (available < total && this.#whole[type] === 1) {
-        if (total <= this.#wholeBytesMax || available < this.#beginningBytes) break;
+      if (available < total && this.#whole.types[type] === 1) {
+        const { bytesMax, beginningBytes } = this.#whole;
+        if (total <= bytesMax || available < beginningBytes) break;
       }
       const fate = receiver.message(type, bytes, at, available, total);
       if (this.#stopped) return;

@@ -20,6 +20,7 @@ import {
   type ClientMessagesHost,
   QUERY_WEIGHT,
   UNANSWERED_MAX,
+  type WaitReason,
 } from "./client-messages.ts";
 import { errorResponse } from "./errors.ts";
 import { FrameReader } from "./frame-reader.ts";
@@ -70,7 +71,7 @@ export class Relay
   readonly #fromClient: FrameReader;
   readonly #serverReplies: ServerReplies;
   readonly #fromServer: FrameReader;
-  #waitingFor: "turn" | "upstream" | "replies" | null = null;
+  #waitingFor: WaitReason | null = null;
   /** The client has not taken everything, so the server is not read. */
   #clientBehind = false;
   #closed = false;
@@ -184,7 +185,7 @@ export class Relay
     return true;
   }
 
-  waitFor(what: "turn" | "upstream" | "replies"): void {
+  waitFor(what: WaitReason): void {
     this.#waitingFor = what;
     this.#client.pauseReading();
     if (what === "turn") this.session.limiter.wait(this, QUERY_WEIGHT);
@@ -230,7 +231,9 @@ export class Relay
     const now = this.#nowMs();
     state.lastTrafficMs = now;
     if (state.replies.length === 0) this.session.meter.end(now);
-    if (this.#waitingFor === "replies" && state.replies.length < UNANSWERED_MAX / 2) this.#goOn();
+    const { replies } = state;
+    const hasRoom = this.#waitingFor === "room" && replies.length < UNANSWERED_MAX / 2;
+    if (hasRoom || (this.#waitingFor === "answers" && replies.readies === 0)) this.#goOn();
     this.#settle();
   }
 

@@ -3,12 +3,12 @@
  * of our own are kept from the client, and ours to the client's put in their places.
  */
 import { byteAt } from "../../bytes.ts";
-import { protocolViolation, statementTimeout } from "../../denial.ts";
+import { statementTimeout } from "../../denial.ts";
 import type { ProxyMetrics } from "../../metrics.ts";
 import { QUERY_WEIGHT } from "./client-messages.ts";
 import { tagName, tagRows } from "./command-tag.ts";
 import { errorResponse } from "./errors.ts";
-import { FATE, type FrameReceiver } from "./frame-reader.ts";
+import { FATE, type FrameReceiver, typeSet } from "./frame-reader.ts";
 import { errorFields, SERVER } from "./messages.ts";
 import type { RelayState } from "./relay-state.ts";
 import { EXPECT } from "./reply-queue.ts";
@@ -26,10 +26,13 @@ export type ServerRepliesHost = {
 
 /** Replies that are looked into, and how far. */
 export const SERVER_WHOLE = {
-  types: [SERVER.commandComplete, SERVER.readyForQuery, SERVER.errorResponse],
+  types: typeSet([SERVER.commandComplete, SERVER.readyForQuery, SERVER.errorResponse]),
   bytesMax: 16_384,
   beginningBytes: 64,
 } as const;
+
+const QUERY_CANCELED = "57014";
+const NO_FIELDS: ReadonlyMap<string, string> = new Map();
 
 export class ServerReplies implements FrameReceiver {
   readonly rewrittenBytes = 0;
@@ -172,7 +175,12 @@ export class ServerReplies implements FrameReceiver {
 
   #readyForQuery(status: number): void {
     const state = this.#state;
-    if (state.replies.head === EXPECT.functionCall) this.#statementEnds(0);
+    const { head } = state.replies;
+    if (head !== EXPECT.sync && head !== EXPECT.query && head !== EXPECT.functionCall) {
+      this.#host.broken("the server became ready without having been asked");
+      return;
+    }
+    if (head === EXPECT.functionCall) this.#statementEnds(0);
     state.replies.shift();
     this.#queryStatements = 0;
     this.#dataRows = 0;
@@ -183,7 +191,8 @@ export class ServerReplies implements FrameReceiver {
 
   #error(body: Uint8Array, whole: boolean): boolean {
     const state = this.#state;
-    const severity = whole ? errorFields(body).get("V") : undefined;
+    const fields = whole ? errorFields(body) : NO_FIELDS;
+    const severity = fields.get("V");
     this.fatal = severity === "FATAL" || severity === "PANIC";
     if (state.replies.length === 0) {
       // An error that answers nothing: the server ends the connection. Where nothing is lost by it, the session goes on.
@@ -193,7 +202,7 @@ export class ServerReplies implements FrameReceiver {
     }
     this.#failStatement();
     state.copyingIn = false;
-    if (state.timedOutAtMs < 0 || !whole) return true;
+    if (state.timedOutAtMs < 0 || fields.get("C") !== QUERY_CANCELED) return true;
     // The server's words for our cancellation would blame the user.
     state.timedOutAtMs = -1;
     this.#replacement = errorResponse(statementTimeout(state.session.tenant), "ERROR");
@@ -238,11 +247,6 @@ export class ServerReplies implements FrameReceiver {
     this.#queryStatements = 0;
     this.#replacement = null;
     this.fatal = false;
-  }
-
-  /** For a queue that does not fit what comes. */
-  desynchronised(): void {
-    this.#host.broken(protocolViolation("reply without a request").log);
   }
 }
 

@@ -17,27 +17,49 @@ export type HeldState =
 
 /** One pass finds the words that can make state; only where one stands is the text looked at again. */
 const SUSPICIOUS =
-  /\b(?:listen|set|set_config|temp|temporary|pg_temp|declare|advisory|prepare|load|pg_(?:try_)?advisory_\w+|discard|deallocate|reset|unlisten|do|call)\b/i;
+  /\b(?:listen|temp|temporary|pg_temp|declare|advisory|prepare|load|set_config)\b|advisory_lock/i;
 
-const MAKES: readonly (readonly [RegExp, HeldState])[] = [
-  [/\blisten\b/i, "LISTEN"],
-  [/\b(?:temp|temporary)\b|\bpg_temp\b/i, "temporary tables"],
-  [/\bdeclare\b[\s\S]*\bwith\s+hold\b/i, "a cursor WITH HOLD"],
-  [/\bpg_(?:try_)?advisory_(?!xact|unlock)\w*/i, "advisory locks"],
-  [/\bprepare\b(?!\s+transaction)/i, "prepared statements"],
-  // SET LOCAL and the SET of UPDATE are not told apart from it where several statements share a message.
+/** Where statements stand by themselves. */
+const PLAIN: readonly (readonly [RegExp, HeldState])[] = [
+  [/(?:^|;)\s*listen\b/i, "LISTEN"],
   [
-    /(?:^|;)\s*(?:set\s+(?!local\b|transaction\b|constraints\b)|reset\b|load\b)/i,
-    "session settings",
+    /\b(?:create|into)\s+(?:(?:or\s+replace|local|global)\s+)*temp(?:orary)?\b/i,
+    "temporary tables",
   ],
-  [/\bset_config\s*\(/i, "session settings"],
+  [/\bpg_temp\b/i, "temporary tables"],
+  [/\bdeclare\b[\s\S]*\bwith\s+hold\b/i, "a cursor WITH HOLD"],
+  [/\bpg_(?:try_)?advisory_lock/i, "advisory locks"],
+  [/(?:^|;)\s*prepare\b(?!\s+transaction)/i, "prepared statements"],
+  [/(?:^|;)\s*load\b/i, "session settings"],
 ];
 
-/** The state that running `text` may make, or null. Comments may hide a SET from it; its command tag does not. */
+/** Where comments may part words, or statements stand inside others (DO, CALL, functions). */
+const LOOSE: readonly (readonly [RegExp, HeldState])[] = [
+  [/\blisten\b/i, "LISTEN"],
+  [/\b(?:temp|temporary|pg_temp)\b/i, "temporary tables"],
+  [/\bhold\b/i, "a cursor WITH HOLD"],
+  [/advisory_lock/i, "advisory locks"],
+  [/\bprepare\b/i, "prepared statements"],
+  [/\bload\b/i, "session settings"],
+];
+
+const NESTING = /\/\*|--|(?:^|;)\s*(?:do|call)\b/i;
+const SET_CONFIG = /\bset_config\s*\(/gi;
+/** The third argument says that the setting ends with the transaction. */
+const SET_CONFIG_LOCAL = /\bset_config\s*\([^()]*,\s*true\s*\)/gi;
+
+/**
+ * The state that running `text` may make, or null. A plain SET is not looked for here: its command tag tells it, wherever
+ * it stands.
+ */
 export function stateMadeBy(text: string): HeldState | null {
   if (!SUSPICIOUS.test(text)) return null;
-  for (const [pattern, state] of MAKES) if (pattern.test(text)) return state;
-  return null;
+  for (const [pattern, state] of NESTING.test(text) ? LOOSE : PLAIN) {
+    if (pattern.test(text)) return state;
+  }
+  const settings = text.match(SET_CONFIG)?.length ?? 0;
+  const local = text.match(SET_CONFIG_LOCAL)?.length ?? 0;
+  return settings > local ? "session settings" : null;
 }
 
 /** The state that a finished command has made, by its tag. */

@@ -161,7 +161,7 @@ export class UpstreamPool implements ComputeUser {
     this.#openIfRoom();
   }
 
-  /** Called every second: closes what has been idle, and refuses those who have waited too long. */
+  /** Called several times a second: closes what has been idle, and refuses those who have waited too long. */
   sweep(nowMs: number): void {
     while (this.#idle.length > 0) {
       const oldest = this.#idle[0] as UpstreamConnection;
@@ -175,6 +175,12 @@ export class UpstreamPool implements ComputeUser {
       this.#waiting.shift();
       waiter.refused(poolExhausted(waiter.session.route.database, this.#options.waitMs));
     }
+    this.#openIfRoom(); // Another pool of the org may have made room meanwhile.
+  }
+
+  /** The pool is forgotten: nobody uses it and it has no connections. */
+  retire(): void {
+    this.#lease?.users.delete(this);
   }
 
   closeIdle(): void {
@@ -342,12 +348,14 @@ export class UpstreamPools {
     pool.members -= 1;
   }
 
-  /** Called every second. A pool that has nobody and nothing any more is forgotten. */
+  /** Called several times a second. A pool that has nobody and nothing any more is forgotten. */
   sweep(nowMs: number): void {
     for (const [orgId, org] of this.#orgs) {
       for (const [key, pool] of org.pools) {
         pool.sweep(nowMs);
-        if (pool.members === 0 && pool.connections === 0) org.pools.delete(key);
+        if (pool.members > 0 || pool.connections > 0) continue;
+        pool.retire();
+        org.pools.delete(key);
       }
       if (org.pools.size === 0) this.#orgs.delete(orgId);
     }
