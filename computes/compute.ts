@@ -191,6 +191,7 @@ export class Compute {
         logFile,
         deadlineMs: START_DEADLINE_MS,
         onSpawn: (identity) => {
+          meter.ended(computeId); // Of an attempt that has to be repeated.
           generation = meter.started(computeId, identity);
         },
       });

@@ -35,7 +35,7 @@ export function readConfiguration(environment: Environment): ComputesConfigurati
   const listen = reader.parsed(
     "COMPUTE_LISTEN",
     "where it listens: unix:/path or host:port",
-    "unix:/path (at most 107 bytes) or host:port",
+    "unix:/path (at most 103 bytes) or host:port",
     parseListenAddress,
   );
   const secret = reader.parsed(

@@ -42,7 +42,7 @@ export type HostParts = {
 };
 
 /** How long a compute stays up after the host itself needed it: a first query usually follows. */
-const GRACE_MS = 5_000;
+const GRACE_MS = 2_000;
 const OWN_START_DEADLINE_MS = 60_000;
 
 export class LocalComputeHost implements ComputeHost {

@@ -4,13 +4,13 @@ import { closeSync, fstatSync, openSync, readSync, renameSync, statSync } from "
 const TAIL_BYTES = 2_000;
 const LOG_BYTES_MAX = 1_048_576;
 
-/** The last lines, or the empty string where there is no log. */
-export function readLogTail(logFile: string): string {
+/** The last lines, of those after `fromBytes` only; the empty string where there is no log. */
+export function readLogTail(logFile: string, fromBytes = 0): string {
   try {
     const file = openSync(logFile, "r");
     try {
       const size = fstatSync(file).size;
-      const buffer = Buffer.alloc(Math.min(TAIL_BYTES, size));
+      const buffer = Buffer.alloc(Math.max(0, Math.min(TAIL_BYTES, size - fromBytes)));
       readSync(file, buffer, 0, buffer.length, size - buffer.length);
       return buffer.toString("utf8").trim();
     } finally {

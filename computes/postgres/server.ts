@@ -2,7 +2,7 @@
  * One PostgreSQL server process: starting it, knowing when it is ready, and ending it. `pg_ctl` is not used: it takes a
  * tenth of a second to notice what postmaster.pid says at once.
  */
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, statSync } from "node:fs";
 import {
   identifyProcess,
   isRunning,
@@ -11,6 +11,8 @@ import {
 } from "../process-identity.ts";
 import type { PostgresBinaries } from "./binaries.ts";
 import { findServerProcess, readPostmasterFile } from "./data-directory.ts";
+import { readLogTail } from "./log-tail.ts";
+import { endOrphans, removeStaleLocks, saysOrphansAreThere } from "./orphans.ts";
 import { asUser, giveTo, type ServerUser } from "./server-user.ts";
 
 /** Why a server ended: its exit code, or the signal that killed it; null where it was not our child. */
@@ -41,7 +43,7 @@ export type StartOptions = {
   /** Appended to; the server's own words go here. */
   readonly logFile: string;
   readonly deadlineMs: number;
-  /** Called as soon as the process is there, before it is ready. */
+  /** Called as soon as a process is there, before it is ready; again should a start have to be repeated. */
   readonly onSpawn?: (identity: ProcessIdentity) => void;
 };
 
@@ -50,23 +52,44 @@ export type StartOptions = {
  * @throws ServerStartError when it ends first or is not ready by the deadline; nothing is left running then.
  */
 export async function startServer(options: StartOptions): Promise<PostgresServer> {
-  const server = spawnServer(options);
-  options.onSpawn?.(server.identity);
-  const deadline = performance.now() + options.deadlineMs;
+  const deadlineMs = performance.now() + options.deadlineMs;
+  for (let attempt = 1; ; attempt++) {
+    const logBytes = statSync(options.logFile, { throwIfNoEntry: false })?.size ?? 0;
+    removeStaleLocks(options);
+    const server = spawnServer(options);
+    options.onSpawn?.(server.identity);
+    const outcome = await untilReady(server, deadlineMs);
+    if (outcome === "ready") return server;
+    if (outcome === "late") {
+      await stopServer(server, { fastMs: 1_000, immediateMs: 2_000 });
+      throw new ServerStartError(`PostgreSQL was not ready within ${options.deadlineMs} ms.`);
+    }
+    const said = readLogTail(options.logFile, logBytes);
+    if (attempt === ORPHAN_ATTEMPTS_MAX || !saysOrphansAreThere(said)) {
+      throw new ServerStartError(`PostgreSQL ended while starting (${describeExit(outcome)}).`);
+    }
+    endOrphans(options.dataDirectory);
+    await Bun.sleep(ORPHAN_WAIT_MS);
+  }
+}
+
+/** Together two seconds, which is plenty for processes that have been told to end. */
+const ORPHAN_ATTEMPTS_MAX = 40;
+const ORPHAN_WAIT_MS = 50;
+
+async function untilReady(
+  server: PostgresServer,
+  deadlineMs: number,
+): Promise<"ready" | "late" | ServerExit> {
   let ended: ServerExit | null = null;
   void server.exited.then((exit) => {
     ended = exit;
   });
   for (let polls = 0; ; polls++) {
-    const file = readPostmasterFile(options.dataDirectory);
-    if (file?.pid === server.identity.pid && file.phase === "ready") return server;
-    if (ended !== null) {
-      throw new ServerStartError(`PostgreSQL ended while starting (${describeExit(ended)}).`);
-    }
-    if (performance.now() > deadline) {
-      await stopServer(server, { fastMs: 1_000, immediateMs: 2_000 });
-      throw new ServerStartError(`PostgreSQL was not ready within ${options.deadlineMs} ms.`);
-    }
+    const file = readPostmasterFile(server.dataDirectory);
+    if (file?.pid === server.identity.pid && file.phase === "ready") return "ready";
+    if (ended !== null) return ended;
+    if (performance.now() > deadlineMs) return "late";
     // A start takes some 25 ms; one that takes longer is recovering, and need not be watched so closely.
     await Bun.sleep(polls < 100 ? 1 : 5);
   }

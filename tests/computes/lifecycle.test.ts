@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { readPostmasterFile } from "../../computes/postgres/data-directory.ts";
@@ -11,6 +11,8 @@ import {
   type TestComputeHost,
 } from "../support/compute-host.ts";
 import { until } from "../support/until.ts";
+
+setDefaultTimeout(60_000);
 
 let host: TestComputeHost;
 beforeAll(async () => {

@@ -1,8 +1,18 @@
 /** A real compute host in a directory of its own, for tests. It can be killed and started again on the same directory. */
-import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { createHash } from "node:crypto";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import postgres, { type Sql } from "postgres";
+import { copyDirectory } from "../../computes/copy-directory.ts";
 import { reapComputes } from "../../computes/reap.ts";
 import type { ComputeHost, ComputeLease, NewCompute } from "../../platform/compute-host.ts";
 import { createComputeHostClient } from "../../platform/compute-host-client.ts";
@@ -37,6 +47,7 @@ export async function startComputeHost(
 ): Promise<TestComputeHost> {
   const directory = mkdtempSync(path.join(tmpdir(), "ogel-ch-"));
   chmodSync(directory, 0o711); // The servers' user has to get to its own directories in it.
+  await layTemplate(directory);
   const socket = path.join(directory, "host.sock");
   const host: TestComputeHost = {
     directory,
@@ -82,7 +93,43 @@ export async function startComputeHost(
     },
   };
   await host.start();
+  await keepTemplate(directory);
   return host;
+}
+
+/**
+ * Making a template takes seconds, so test hosts share one, with the superuser's password that is in it. Where it does
+ * not fit any more, a host makes its own.
+ */
+const TEMPLATE_PARTS = ["superuser", "templates"] as const;
+
+function templateCache(): string {
+  const source = readFileSync(new URL("../../computes/template.ts", import.meta.url));
+  const hash = createHash("sha256").update(source).digest("hex").slice(0, 12);
+  return path.join(tmpdir(), `ogel-tests-${process.getuid?.() ?? 0}`, `computes-${hash}`);
+}
+
+async function layTemplate(directory: string): Promise<void> {
+  const cache = templateCache();
+  if (!existsSync(cache)) return;
+  for (const part of TEMPLATE_PARTS) {
+    await copyDirectory(path.join(cache, part), path.join(directory, part));
+  }
+}
+
+async function keepTemplate(directory: string): Promise<void> {
+  const cache = templateCache();
+  if (existsSync(cache)) return;
+  mkdirSync(path.dirname(cache), { recursive: true });
+  const half = mkdtempSync(`${cache}.`);
+  for (const part of TEMPLATE_PARTS) {
+    await copyDirectory(path.join(directory, part), path.join(half, part));
+  }
+  try {
+    renameSync(half, cache);
+  } catch {
+    rmSync(half, { recursive: true, force: true }); // Another test process was faster.
+  }
 }
 
 /** A compute to be: ids of its own, and a verifier of the password that `connectTo` uses. */

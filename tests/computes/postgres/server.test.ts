@@ -1,9 +1,11 @@
-import { expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, writeFileSync } from "node:fs";
 import postgres from "postgres";
 import { identifyProcess } from "../../../computes/process-identity.ts";
 import { parseAdminServer } from "../../../platform/endpoints.ts";
 import { startPostgres, type TestPostgres } from "../../support/postgres-server.ts";
+
+setDefaultTimeout(60_000);
 
 function connect(server: TestPostgres, password?: string): postgres.Sql & AsyncDisposable {
   const admin = parseAdminServer(server.adminUrl);
@@ -56,4 +58,13 @@ test("stopping leaves neither a process nor files", async () => {
   await server.stop();
   expect(identifyProcess(pid)).toBeNull();
   expect(existsSync(server.dataDirectory)).toBe(false);
+});
+
+test("a lock file whose pid now belongs to another process does not keep a server from starting", async () => {
+  await using server = await startPostgres();
+  await server.kill();
+  writeFileSync(`${server.dataDirectory}/postmaster.pid`, `${process.pid}\n`);
+  await server.restart();
+  await using sql = connect(server);
+  expect(await sql`select 1 as one`).toEqual([{ one: 1 }] as never);
 });
