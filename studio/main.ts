@@ -125,6 +125,7 @@ async function start(environment: Environment): Promise<void> {
     await sweeper.stop();
     await Promise.all(sharedServers.map((shared) => shared.close()));
     await Promise.all([sql.end({ timeout: 1 }), locks.end({ timeout: 1 })]);
+    log.info("studio_stopped");
     process.exit(0);
   };
   for (const signal of ["SIGTERM", "SIGINT"] as const)

@@ -77,14 +77,9 @@ async function dispatch(args: readonly string[], io: CliIo): Promise<number> {
   return print(await command.run(readInput(command, args), context), json, io);
 }
 
-type BenchModule = {
-  runBench(args: string[], options: { json: boolean }): Promise<number>;
-};
-
 /** Loaded only when it is asked for: it brings much that no other command needs. */
 async function runBench(args: readonly string[], json: boolean): Promise<number> {
-  const path = "../bench/main.ts";
-  const bench: BenchModule = await import(path);
+  const bench = await import("../bench/main.ts");
   return await bench.runBench([...args], { json });
 }
 

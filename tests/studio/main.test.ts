@@ -71,5 +71,5 @@ test("SIGTERM ends it cleanly, and a second start finds everything", async () =>
   });
   expect(response.status).toBe(200);
   await second.stop();
-  expect(second.lines().at(-1)).toContain("studio_stopping");
+  await second.logged((line) => line.includes('"event":"studio_stopped"'));
 }, 30_000);

@@ -122,3 +122,18 @@ test("a host that went away while a database was on it is named", () => {
   };
   expect(engine.drop(database)).rejects.toThrow("not in COMPUTE_HOST_URLS");
 });
+
+test("a host is reached from Deno over its unix socket too", async () => {
+  const repository = path.join(import.meta.dirname, "../../..");
+  const deno = path.join(repository, "node_modules/deno/deno");
+  const script = path.join(repository, "tests/support/compute-cases.ts");
+  const permissions = ["--allow-env", "--allow-net", "--allow-read", "--allow-write"];
+  const socket = path.join(home, "host.sock");
+  const child = Bun.spawn([deno, "run", "--no-prompt", ...permissions, script, socket, secret], {
+    cwd: repository,
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  const stdout = await new Response(child.stdout).text();
+  expect(JSON.parse(stdout)).toEqual({ isList: true, unknown: null, refusal: "not_found" });
+}, 30_000);
