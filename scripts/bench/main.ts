@@ -79,7 +79,9 @@ function readOptions(args: string[]) {
   try {
     return parseArgs({ args, allowPositionals: true, strict: true, options: OPTIONS });
   } catch (error) {
-    throw new UsageError(`${error instanceof Error ? error.message : String(error)} ${HINT}`);
+    // Its first sentence; the second is about a way of quoting that is of no use here.
+    const [message] = (error instanceof Error ? error.message : String(error)).split(". ");
+    throw new UsageError(`${message}. ${HINT}`);
   }
 }
 

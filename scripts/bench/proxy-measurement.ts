@@ -114,8 +114,13 @@ async function setUp(plan: ProxyPlan, tools: ProxyTools, scratch: Scratch): Prom
   const postgres = await start("shared", true);
   const urls = { controlUrl: control.adminUrl, sharedUrl: postgres.adminUrl };
   const environment = { O7S_POOL_MAX: String(POOL_SIZE) };
-  const stage = await startStage({ home, ...urls, computes: false, environment });
-  scratch.defer(() => stage.close());
+  const stage = await startStage({
+    home,
+    ...urls,
+    computes: false,
+    environment,
+    defer: scratch.defer,
+  });
   const org = await stage.createOrg("ENTERPRISE", LIMITS);
   const databaseName = await stage.createDatabase(org, DATABASE);
   const upstream = {

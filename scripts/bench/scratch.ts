@@ -7,7 +7,7 @@ export type Scratch = {
   /** A new directory that every user can pass through: servers run as one of their own. */
   readonly home: string;
   /** Called last to first at the end. */
-  defer(end: () => Promise<void>): void;
+  readonly defer: (end: () => Promise<void>) => void;
 };
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -28,7 +28,7 @@ export async function withScratch<T>(work: (scratch: Scratch) => Promise<T>): Pr
   };
   for (const signal of SIGNALS) process.on(signal, interrupted);
   try {
-    return await work({ home, defer: (step) => ends.push(step) });
+    return await work({ home, defer: (step) => void ends.push(step) });
   } finally {
     await end();
     for (const signal of SIGNALS) process.off(signal, interrupted);

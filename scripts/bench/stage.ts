@@ -44,8 +44,6 @@ export type Stage = {
   createDatabase(org: StageOrg, name: string, kind?: DatabaseKind): Promise<DatabaseId>;
   /** A connection string with the token in it. */
   url(org: StageOrg, database: string, query?: string): string;
-  /** Ends the services. The servers are whoever's who brought them. */
-  close(): Promise<void>;
 };
 
 export type StageOptions = {
@@ -57,20 +55,22 @@ export type StageOptions = {
   readonly computes: boolean;
   /** In addition, for O7s. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** Given the end of each part as soon as it is there; to be called last to first. */
+  readonly defer: (end: () => Promise<void>) => void;
 };
 
 const ACTOR = { name: "stage", requestId: null };
 
-/** Rejects with what a service wrote where one does not come up; nothing is left running then. */
+/** Rejects with what a service wrote where one does not come up. The servers stay whoever's who brought them. */
 export async function startStage(options: StageOptions): Promise<Stage> {
-  await using started = new AsyncDisposableStack();
+  const { defer } = options;
   const sql = openPostgres(required(parseAdminServer(options.controlUrl)), {
     applicationName: "ogel-stage",
     connectionsMax: 4,
   });
-  started.defer(() => sql.end({ timeout: 1 }));
+  defer(() => sql.end({ timeout: 1 }));
   await migrate(sql);
-  const computes = options.computes ? await startComputeHost(options, started) : null;
+  const computes = options.computes ? await startComputeHost(options) : null;
   const masterKey = randomBytes(32).toString("hex");
   const environment: Record<string, string> = {
     DATABASE_URL: options.controlUrl,
@@ -86,7 +86,7 @@ export async function startStage(options: StageOptions): Promise<Stage> {
     openSharedServer,
   );
   for (const server of sharedServers) {
-    started.defer(() => server.close());
+    defer(() => server.close());
     await prepareServer(server);
   }
   const engines = createEngines({
@@ -96,8 +96,7 @@ export async function startStage(options: StageOptions): Promise<Stage> {
   });
   const provisioning = { sql, locks: sql, engines, log: silentLog };
   let proxy = await startService("proxy/main.ts", environment, "started");
-  started.defer(() => proxy.kill());
-  const running = started.move();
+  defer(() => proxy.kill());
 
   return {
     sql,
@@ -128,7 +127,6 @@ export async function startStage(options: StageOptions): Promise<Stage> {
       const port = Number(proxy.started["postgresPort"]);
       return `postgresql://${org.orgId}:${org.token}@127.0.0.1:${port}/${database}${query}`;
     },
-    close: () => running.disposeAsync(),
   };
 }
 
@@ -140,10 +138,7 @@ type StartedComputes = {
   readonly environment: Readonly<Record<string, string>>;
 };
 
-async function startComputeHost(
-  options: StageOptions,
-  started: AsyncDisposableStack,
-): Promise<StartedComputes> {
+async function startComputeHost(options: StageOptions): Promise<StartedComputes> {
   const secret = randomBytes(16).toString("hex");
   const socket = path.join(options.home, "computes.sock");
   const service = await startService(
@@ -156,7 +151,7 @@ async function startComputeHost(
     },
     "listening",
   );
-  started.defer(() => service.stop());
+  options.defer(() => service.stop());
   const addresses = required(parseComputeHosts(`local=unix:${socket}`));
   const address = required(addresses[0] ?? null);
   return {

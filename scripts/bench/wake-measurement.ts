@@ -59,8 +59,7 @@ export async function measureWake(
   scratch.defer(() => server.stop());
   // No database of this run lives on the shared server, so one server is both.
   const urls = { controlUrl: server.adminUrl, sharedUrl: server.adminUrl };
-  const stage = await startStage({ home, ...urls, computes: true });
-  scratch.defer(() => stage.close());
+  const stage = await startStage({ home, ...urls, computes: true, defer: scratch.defer });
   if (stage.computes === null) throw new Error("The stage has no compute host.");
   const { host } = stage.computes;
   await createSleepers(stage, host, plan.databases - 1, progress);
