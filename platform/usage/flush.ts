@@ -42,7 +42,9 @@ export async function onFlushRequest(
   flush: (request: string) => void,
 ): Promise<{ close(): Promise<void> }> {
   const subscription = await sql.listen(FLUSH_CHANNEL, flush, () => {
-    sql<{ id: string }[]>`SELECT last_value AS id FROM usage_flush_request`.then(
+    // A sequence that was never used shows its first number as its last one.
+    sql<{ id: string }[]>`
+      SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS id FROM usage_flush_request`.then(
       ([row]) => flush(row?.id ?? "0"),
       () => {}, // The connection went again: the next one asks once more.
     );
