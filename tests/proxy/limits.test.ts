@@ -270,12 +270,13 @@ describe("a change in the control plane reaches open sessions", () => {
 
 describe("the tier's statement timeout", () => {
   test("cancels a statement though the tenant has set its way past the server's", async () => {
-    const [error, ...after] = await within("the cancellation", overdue, 25_000);
+    const replies = await within("the cancellation", overdue, 25_000);
+    const [error] = replies.filter(({ type }) => type === "E");
     if (error === undefined) throw new Error("not cancelled");
     expect(errorText(error)).toBe(
       "57014 canceling statement: the FREE tier allows 15 seconds for a statement",
     );
     expect(fieldsOf(error)["H"]).toBe("Make the statement do less at a time, or upgrade the tier.");
-    expect(rowsOf(after)).toEqual([["still here"]]);
+    expect(rowsOf(replies)).toEqual([["still here"]]);
   }, 40_000);
 });
