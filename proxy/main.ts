@@ -2,6 +2,7 @@
 import { createHmac, randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import type { Sql } from "postgres";
 import type { ComputeHost } from "../platform/compute-host.ts";
 import { createComputeHostClient } from "../platform/compute-host-client.ts";
 import { createTenantDirectory } from "../platform/control/tenant-directory.ts";
@@ -12,6 +13,7 @@ import { createLog, type Log } from "../platform/log.ts";
 import { openPostgres } from "../platform/postgres-client.ts";
 import { ComputeLeases } from "./compute-leases.ts";
 import { type Configuration, readConfiguration } from "./configuration.ts";
+import { findTroubles } from "./health.ts";
 import { serveHttp } from "./http-server.ts";
 import { createAuthentication } from "./layers/authentication.ts";
 import { createLocalConnectionGate } from "./layers/connection-gate.ts";
@@ -85,7 +87,7 @@ async function start(configuration: Configuration, log: Log): Promise<() => Prom
 
   await tenants.start();
   const reporting = startUsageReporting({ sql, log, directory: usageDirectory, counters });
-  const closePorts = openPorts(configuration, layers, { tls, pools, tenants });
+  const closePorts = openPorts(configuration, layers, { sql, tls, pools, tenants });
   return async () => {
     await closePorts();
     leases.close();
@@ -131,7 +133,7 @@ function createPools(
 function openPorts(
   configuration: Configuration,
   layers: Layers,
-  parts: { tls: Certificate; pools: UpstreamPools; tenants: TenantCache },
+  parts: { sql: Sql; tls: Certificate; pools: UpstreamPools; tenants: TenantCache },
 ): () => Promise<void> {
   const { sessions } = layers;
   const postgres = listenPostgres({
@@ -149,7 +151,7 @@ function openPorts(
     layers,
     hostname: configuration.host,
     port: configuration.httpPort,
-    troubles: () => [],
+    troubles: () => findTroubles(parts.sql),
     gauges: () => [
       ["o7s_sessions", "Sessions that are open", sessions.size],
       ["o7s_strangers", "Sockets that have not logged in", postgres.strangers()],
