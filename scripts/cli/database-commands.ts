@@ -59,7 +59,7 @@ export const databaseCommands: readonly Command[] = [
       const failures = databases.flatMap(({ name, failureReason }) =>
         failureReason === null ? [] : [`${name}: ${failureReason}\n`],
       );
-      const empty = `The org has no databases yet. Next: ogel db create NAME --org ${org}`;
+      const empty = `The org has no databases yet. Next: ./scripts/ogel db create NAME --org ${org}`;
       return {
         json: { databases },
         text: table(["name", "kind", "status", "connection"], rows, empty) + failures.join(""),

@@ -7,7 +7,12 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { findPostgres } from "../../computes/postgres/binaries.ts";
 import { chooseServerUser } from "../../computes/postgres/server-user.ts";
-import { dataDirectory, REPOSITORY, readSupervisorFile } from "./platform-file.ts";
+import {
+  dataDirectory,
+  REPOSITORY,
+  readPlatformFile,
+  readSupervisorFile,
+} from "./platform-file.ts";
 
 export type Check = {
   readonly name: string;
@@ -31,11 +36,11 @@ const FREE_BYTES_MIN = 2 * GB;
 
 /** The ports of the platform, with the variables that move them. */
 const PORTS = [
-  { variable: "O7S_POSTGRES_PORT", port: 5_440, serves: "PostgreSQL clients" },
-  { variable: "O7S_REDIS_PORT", port: 5_441, serves: "Redis clients" },
-  { variable: "O7S_MONGODB_PORT", port: 5_442, serves: "MongoDB clients" },
-  { variable: "O7S_HTTP_PORT", port: 5_443, serves: "O7s over HTTP" },
-  { variable: "STUDIO_PORT", port: 5_444, serves: "Studio and its API" },
+  { key: "postgres", variable: "O7S_POSTGRES_PORT", port: 5_440, serves: "PostgreSQL clients" },
+  { key: "redis", variable: "O7S_REDIS_PORT", port: 5_441, serves: "Redis clients" },
+  { key: "mongodb", variable: "O7S_MONGODB_PORT", port: 5_442, serves: "MongoDB clients" },
+  { key: "http", variable: "O7S_HTTP_PORT", port: 5_443, serves: "O7s over HTTP" },
+  { key: "studio", variable: "STUDIO_PORT", port: 5_444, serves: "Studio and its API" },
 ] as const;
 
 const INSTALL = "bun install --frozen-lockfile (./scripts/up does it)";
@@ -181,9 +186,10 @@ async function checkDisk(environment: Environment): Promise<Check> {
 /** A platform of this data directory may hold its own ports. */
 async function checkPorts(environment: Environment): Promise<readonly Check[]> {
   const running = readSupervisorFile(environment) !== null;
+  const inUse = running ? (readPlatformFile(environment)?.ports ?? {}) : {};
   return await Promise.all(
-    PORTS.map(async ({ variable, port, serves }): Promise<Check> => {
-      const chosen = Number(environment[variable] || port);
+    PORTS.map(async ({ key, variable, port, serves }): Promise<Check> => {
+      const chosen = inUse[key] ?? Number(environment[variable] || port);
       const free = await isFree(chosen);
       return {
         name: `port ${chosen}`,

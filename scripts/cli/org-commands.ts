@@ -46,7 +46,7 @@ export const orgCommands: readonly Command[] = [
         text:
           `Created ${orgId} on ${body.tier}.\n\n  token  ${token}\n\n` +
           "Keep the token: it is not shown again.\n" +
-          `Next: ogel db create app --org ${orgId} --kind postgres\n`,
+          `Next: ./scripts/ogel db create app --org ${orgId} --kind postgres\n`,
       };
     },
   },
@@ -68,7 +68,7 @@ export const orgCommands: readonly Command[] = [
       const headings = ["org", "name", "tier", "status", "connections", "qps"];
       return {
         json: { orgs },
-        text: table(headings, rows, "There are no orgs yet. Next: ogel org create NAME"),
+        text: table(headings, rows, "There are no orgs yet. Next: ./scripts/ogel org create NAME"),
       };
     },
   },

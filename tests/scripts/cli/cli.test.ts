@@ -88,7 +88,7 @@ describe("a first session", () => {
     const orgId = /org_[a-z2-7]+/.exec(created.stdout)?.[0] ?? "";
     expect(created.stdout).toContain("on FREE");
     expect(created.stdout).toMatch(/token {2}ogel_[A-Za-z0-9]{43}\n/);
-    expect(created.stdout).toContain(`ogel db create app --org ${orgId} --kind postgres`);
+    expect(created.stdout).toContain(`./scripts/ogel db create app --org ${orgId} --kind postgres`);
     const database = await run(["db", "create", "app", "--org", orgId]);
     expect(database.stdout).toContain(
       `PGPASSWORD=<token> psql "postgresql://${orgId}@127.0.0.1:6440/app"`,
