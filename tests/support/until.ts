@@ -1,7 +1,8 @@
 /** Waiting for a condition that raises no event: asked again and again until it holds, up to a deadline. */
 
 const POLL_MS = 5;
-const DEADLINE_MS = 10_000;
+/** Shorter than the time that a test has, so that it ends with a reason. */
+const DEADLINE_MS = 4_500;
 
 /**
  * Resolves with the first answer of `ask` that is neither false, null nor undefined. Rejects past the deadline, naming
