@@ -37,6 +37,7 @@ export function startUsageReporting(options: {
   const retired = new Set<DatabaseId>();
   let shipper: UsageShipper | null = null;
   let closed = false;
+  let told = false;
 
   const forgetRetired = async (): Promise<void> => {
     if (shipper === null || retired.size === 0) return;
@@ -57,8 +58,11 @@ export function startUsageReporting(options: {
         snapshot: () => snapshot(meter),
       });
       await forgetRetired();
+      told = false;
     } catch (error) {
-      log.warn("usage_not_reported", { reason: String(error) });
+      // Tried again every second: one line tells as much as many.
+      if (!told) log.warn("usage_not_reported", { reason: String(error) });
+      told = true;
     }
   };
   const loop = async (): Promise<void> => {

@@ -14,6 +14,8 @@ export type Component = {
   readonly name: string;
   /** As in sentences. */
   readonly title: string;
+  /** Those of one stage start side by side, once all of the stages before are up. */
+  readonly stage: number;
   readonly logFile: string;
   /** Resolves when it is healthy; tells of its process as soon as there is one. Rejects where it did not come up. */
   start(onSpawn: (identity: ProcessIdentity) => void): Promise<RunningComponent>;
@@ -29,6 +31,7 @@ export type RunningComponent = {
 export type ServiceOptions = {
   readonly name: string;
   readonly title: string;
+  readonly stage: number;
   /** The module that is run, from the repository's root. */
   readonly entry: string;
   readonly environment: Readonly<Record<string, string>>;
@@ -44,10 +47,11 @@ const HURRIED_PATIENCE_MS = 500;
 
 /** A service of ours: a TypeScript module on the Bun that runs the supervisor. */
 export function createService(options: ServiceOptions): Component {
-  const { name, title, logs } = options;
+  const { name, title, stage, logs } = options;
   return {
     name,
     title,
+    stage,
     logFile: logs.fileOf(name),
     async start(onSpawn) {
       const service = spawnService(options);

@@ -61,6 +61,8 @@ export function createComponents(parts: PlatformParts): readonly Component[] {
     createService({
       name: "computes",
       title: "compute host",
+      // It reports usage to the control plane when that is there, and does not wait for it.
+      stage: 1,
       entry: "computes/main.ts",
       environment: {
         ...everyService,
@@ -75,6 +77,7 @@ export function createComponents(parts: PlatformParts): readonly Component[] {
     createService({
       name: "studio",
       title: "Studio API",
+      stage: 2,
       entry: "studio/main.ts",
       environment: {
         ...platformService,
@@ -88,6 +91,8 @@ export function createComponents(parts: PlatformParts): readonly Component[] {
     createService({
       name: "o7s",
       title: "proxy O7s",
+      // Studio brings the control plane's schema up to date, which the proxy reads.
+      stage: 3,
       entry: "proxy/main.ts",
       environment: {
         ...platformService,
@@ -118,6 +123,7 @@ function server(
     ...parts,
     name,
     title,
+    stage: 1,
     settings: { log_timezone: "UTC", timezone: "UTC", ...settings },
     home: path.join(parts.stateDirectory, name),
     socketDirectory: path.join(parts.runDirectory, name),

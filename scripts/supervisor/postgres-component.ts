@@ -27,6 +27,7 @@ export type PostgresComponent = Component & {
 export type PostgresComponentOptions = {
   readonly name: string;
   readonly title: string;
+  readonly stage: number;
   /** Holds the data and the superuser's password. */
   readonly home: string;
   readonly socketDirectory: string;
@@ -41,7 +42,7 @@ const PORT = 5432;
 const START_DEADLINE_MS = 600_000;
 
 export function createPostgres(options: PostgresComponentOptions): PostgresComponent {
-  const { name, title, home, socketDirectory, settings, binaries, user, logFile } = options;
+  const { name, title, stage, home, socketDirectory, settings, binaries, user, logFile } = options;
   mkdirSync(home, { recursive: true, mode: 0o711 });
   const dataDirectory = path.join(home, "data");
   const passwordFile = path.join(home, "superuser");
@@ -54,6 +55,7 @@ export function createPostgres(options: PostgresComponentOptions): PostgresCompo
   return {
     name,
     title,
+    stage,
     logFile,
     dataDirectory,
     adminUrl: `postgres://${SUPERUSER}:${password}@/postgres?host=${encodeURIComponent(socketDirectory)}&port=${PORT}`,

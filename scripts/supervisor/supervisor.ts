@@ -61,18 +61,24 @@ export class Supervisor {
   /** Starts everything. @throws Problem naming the component that did not come up; the rest is then still to be stopped. */
   async start(): Promise<void> {
     this.#save();
-    for (const watched of this.#watched) {
+    const stages = [...new Set(this.#watched.map(({ component }) => component.stage))];
+    for (const stage of stages.sort((a, b) => a - b)) {
       if (this.isStopping) return;
-      const { component } = watched;
-      try {
-        await this.#options.terminal.during(`Starting the ${component.title}`, () =>
-          this.#launch(watched),
-        );
-      } catch (error) {
-        // Its process was ended on purpose.
-        if (this.isStopping) return;
-        throw this.#startProblem(component, error);
-      }
+      const members = this.#watched.filter(({ component }) => component.stage === stage);
+      const starts = await Promise.allSettled(members.map((watched) => this.#startOne(watched)));
+      for (const start of starts) if (start.status === "rejected") throw start.reason;
+    }
+  }
+
+  async #startOne(watched: Watched): Promise<void> {
+    const { component } = watched;
+    try {
+      await this.#options.terminal.during(`Starting the ${component.title}`, () =>
+        this.#launch(watched),
+      );
+    } catch (error) {
+      // While stopping, its process was ended on purpose.
+      if (!this.isStopping) throw this.#startProblem(component, error);
     }
   }
 
