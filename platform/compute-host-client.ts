@@ -1,4 +1,7 @@
-/** A compute host over its HTTP interface: a unix socket on one machine, TCP with a secret between machines. */
+/**
+ * A compute host over its HTTP interface: a unix socket on one machine, TCP with a secret between
+ * machines.
+ */
 import { request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
 import { request as httpsRequest } from "node:https";
 import {
@@ -93,7 +96,9 @@ function bodyOf({ status, body }: Answer, { address }: ComputeHostClientOptions)
   throw new ComputeHostError("unreachable", `Compute host ${address.name} answered ${status}.`);
 }
 
-/** One exchange. `node:http` rather than `fetch`, because it reaches unix sockets on every runtime. */
+/**
+ * One exchange. `node:http` rather than `fetch`, because it reaches unix sockets on every runtime.
+ */
 function send(options: ComputeHostClientOptions, call: Call): Promise<Answer> {
   const { address, secret } = options;
   const payload = call.body === undefined ? null : Buffer.from(JSON.stringify(call.body));

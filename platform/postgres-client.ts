@@ -14,7 +14,10 @@ export type PostgresClientOptions = {
   readonly connectionsMax: number;
   /** Instead of the server's own administrative database. */
   readonly database?: string;
-  /** Settings for the session, in force before any that the server keeps for the role or the database. */
+  /**
+   * Settings for the session, in force before any that the server keeps for the role or the
+   * database.
+   */
   readonly settings?: Readonly<Record<string, string>>;
   readonly connectTimeoutSeconds?: number;
 };
@@ -31,7 +34,8 @@ export function openPostgres(server: AdminServer, options: PostgresClientOptions
     max: options.connectionsMax,
     idle_timeout: 60,
     connect_timeout: options.connectTimeoutSeconds ?? 10,
-    // The driver's own pause between attempts grows to 20 s, for which a server that is back stays unused.
+    // The driver's own pause between attempts grows to 20 s, for which a server that is back
+    // stays unused.
     backoff: (attempt) => Math.min(0.02 * 2 ** attempt, RECONNECT_MAX_SECONDS),
     onnotice: () => {},
     connection: { application_name: options.applicationName, ...options.settings },
@@ -39,8 +43,8 @@ export function openPostgres(server: AdminServer, options: PostgresClientOptions
 }
 
 /**
- * Lists of one, because the driver splits a plain host at its colons and so breaks IPv6 addresses. Its types know only the
- * plain form, hence `object`.
+ * Lists of one, because the driver splits a plain host at its colons and so breaks IPv6
+ * addresses. Its types know only the plain form, hence `object`.
  */
 function destination(address: ServerAddress): object {
   if (address.transport === "unix") return { path: unixSocketPath(address), ssl: false };
@@ -49,8 +53,9 @@ function destination(address: ServerAddress): object {
 }
 
 /**
- * The control plane's pool from `DATABASE_URL`, in any form that `parseAdminServer` takes, unix sockets included.
- * Throws where the URL is malformed; it is not repeated in the message, because it may hold a password.
+ * The control plane's pool from `DATABASE_URL`, in any form that `parseAdminServer` takes, unix
+ * sockets included. Throws where the URL is malformed; it is not repeated in the message, because
+ * it may hold a password.
  */
 export function openControlPlane(
   url: string,

@@ -1,6 +1,7 @@
 /**
- * Making and removing databases: from the control plane's row, through the engine, to the outcome. Any step may be cut off
- * by a kill; repeating the request, or the sweep, goes on from there.
+ * Making and removing databases: from the control plane's row, through the engine, to the
+ * outcome. Any step may be cut off by a kill; repeating the request, or the sweep, goes on from
+ * there.
  */
 import type { Sql, TransactionSql } from "postgres";
 import type { Actor } from "./control/audit.ts";
@@ -20,6 +21,7 @@ import { getOrg } from "./control/orgs.ts";
 import type { DatabaseKind } from "./databases.ts";
 import { EngineError, type PlacedDatabase } from "./engines/engine.ts";
 import { type Engines, engineOf } from "./engines/registry.ts";
+import { errorCode } from "./engines/shared-server.ts";
 import type { DatabaseId, OrgId } from "./ids.ts";
 import type { Log } from "./log.ts";
 
@@ -35,10 +37,12 @@ export type ProvisioningParts = {
 const LOCK_WAIT_MS = 60_000;
 
 /**
- * Creates a database and returns when it can be connected to. The same request may be repeated: it goes on where an
- * earlier one was cut off, and answers with the database where it is there already.
+ * Creates a database and returns when it can be connected to. The same request may be repeated:
+ * it goes on where an earlier one was cut off, and answers with the database where it is there
+ * already.
  *
- * Throws what `enterDatabase` throws, `kind_unavailable`, and `provisioning_failed` with the reason.
+ * Throws what `enterDatabase` throws, `kind_unavailable`, and `provisioning_failed` with the
+ * reason.
  */
 export async function createDatabase(
   parts: ProvisioningParts,
@@ -59,7 +63,10 @@ export async function createDatabase(
     : new PlatformError("database_busy", `Database ${request.name} is being dropped.`);
 }
 
-/** Drops a database and returns when nothing of it is left. Throws what `enterDrop` throws, and `unavailable`. */
+/**
+ * Drops a database and returns when nothing of it is left. Throws what `enterDrop` throws, and
+ * `unavailable`.
+ */
 export async function dropDatabase(
   parts: ProvisioningParts,
   request: { readonly orgId: OrgId; readonly address: string },
@@ -76,7 +83,10 @@ export async function dropDatabase(
   );
 }
 
-/** Finishes what was cut off, leaving alone what somebody is working on. Returns how many are still unfinished. */
+/**
+ * Finishes what was cut off, leaving alone what somebody is working on. Returns how many are still
+ * unfinished.
+ */
 export async function sweepDatabases(parts: ProvisioningParts): Promise<number> {
   for (const { databaseId, status } of await listUnfinished(parts.sql)) {
     try {
@@ -151,9 +161,14 @@ async function alone(
 ): Promise<void> {
   await parts.locks.begin(async (tx) => {
     await tx.unsafe(`SET LOCAL lock_timeout = ${LOCK_WAIT_MS}`);
-    await tx`SELECT pg_advisory_xact_lock(${lockKey(tx, databaseId)})`;
+    await tx`SELECT pg_advisory_xact_lock(${lockKey(tx, databaseId)})`.catch(refuseBusy);
     await act();
   });
+}
+
+function refuseBusy(error: unknown): never {
+  if (errorCode(error) !== "55P03") throw error;
+  throw new PlatformError("database_busy", "The database is being worked on. Try again shortly.");
 }
 
 /** Runs `act` unless another process works on the database. */

@@ -1,4 +1,7 @@
-/** Starts Studio: the control plane's keeper and the platform's HTTP API. Configured by its environment alone. */
+/**
+ * Starts Studio: the control plane's keeper and the platform's HTTP API. Configured by its
+ * environment alone.
+ */
 
 import type { ComputeHost } from "../platform/compute-host.ts";
 import { createComputeHostClient } from "../platform/compute-host-client.ts";
@@ -109,10 +112,12 @@ async function start(environment: Environment): Promise<void> {
     port: configuration.port,
     // Making a database may take a minute; the default of ten seconds would cut it off.
     idleTimeout: 240,
-    // The API answers for bodies over its own bound; the server cuts off what comes without a length.
+    // The API answers for bodies over its own bound; the server cuts off what comes without a
+    // length.
     maxRequestBodySize: 4 * BODY_BYTES_MAX,
     development: false,
-    // Without it, Bun shares the port with whoever has it already when it does not run for development.
+    // Without it, Bun shares the port with whoever has it already when it does not run for
+    // development.
     reusePort: false,
     fetch: api.fetch,
   });
@@ -151,10 +156,14 @@ function explain(error: unknown, port: string): string {
   if (error instanceof ConfigurationError) return error.message;
   const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
   if (code === "EADDRINUSE") {
-    return `Studio cannot start: port ${port} is taken. Set STUDIO_PORT to another one, or stop what uses it.`;
+    return (
+      `Studio cannot start: port ${port} is taken. ` +
+      "Set STUDIO_PORT to another one, or stop what uses it."
+    );
   }
   if (["ECONNREFUSED", "ENOENT", "CONNECT_TIMEOUT", "28P01", "3D000"].includes(String(code))) {
-    return `Studio cannot start: the control plane (DATABASE_URL) cannot be used: ${String(message)}`;
+    const reason = String(message);
+    return `Studio cannot start: the control plane (DATABASE_URL) cannot be used: ${reason}`;
   }
   return `Studio cannot start: ${String(message ?? error)}`;
 }

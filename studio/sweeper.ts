@@ -36,5 +36,6 @@ export function startSweeper(parts: ProvisioningParts): { stop(): Promise<void> 
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await setTimeout(ms, undefined, { signal }).catch(() => {}); // Aborted: there is nothing to wait for.
+  // Aborted, there is nothing left to wait for.
+  await setTimeout(ms, undefined, { signal }).catch(() => {});
 }

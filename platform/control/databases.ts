@@ -40,11 +40,12 @@ type DatabaseRow = {
 const REASON_CHARS_MAX = 1_000;
 
 /**
- * Enters a database to be provisioned, or takes up the one of the same name and kind where an earlier request was cut
- * off: the same request may be repeated until it is answered. Two that run at once cannot exceed the tier's limit.
+ * Enters a database to be provisioned, or takes up the one of the same name and kind where an
+ * earlier request was cut off: the same request may be repeated until it is answered. Two that
+ * run at once cannot exceed the tier's limit.
  *
- * Throws `invalid`, `org_not_found`, `org_suspended`, `database_exists` (same name, other kind), `database_busy` (being
- * dropped) and `database_limit`.
+ * Throws `invalid`, `org_not_found`, `org_suspended`, `database_exists` (same name, other kind),
+ * `database_busy` (being dropped) and `database_limit`.
  */
 export async function enterDatabase(
   sql: Sql,
@@ -180,7 +181,9 @@ export async function recordPlacement(
   return row?.endpoint ?? endpoint;
 }
 
-/** From `provisioning` to its outcome. A database that has meanwhile been told to go is left to go. */
+/**
+ * From `provisioning` to its outcome. A database that has meanwhile been told to go is left to go.
+ */
 export async function recordProvisioned(
   sql: Sql,
   databaseId: DatabaseId,

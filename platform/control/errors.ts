@@ -15,7 +15,10 @@ export type PlatformErrorCode =
   | "provisioning_failed"
   | "unavailable";
 
-/** A refusal. Its code is stable; its message is for people, says what to do, and gives nothing away. */
+/**
+ * A refusal. Its code is stable; its message is for people, says what to do, and gives nothing
+ * away.
+ */
 export class PlatformError extends Error {
   override readonly name = "PlatformError";
   readonly code: PlatformErrorCode;

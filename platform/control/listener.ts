@@ -1,9 +1,10 @@
 /**
- * Listening to a notification channel for as long as it takes: a connection that breaks is replaced, and one that has
- * silently died is found out.
+ * Listening to a notification channel for as long as it takes: a connection that breaks is
+ * replaced, and one that has silently died is found out.
  *
- * The driver's own `listen` gives up for good when one attempt to reconnect fails, and does not notice a peer that
- * vanished. Revocations have to arrive within a second, so neither will do here.
+ * The driver's own `listen` gives up for good when one attempt to reconnect fails, and does not
+ * notice a peer that vanished. Revocations have to arrive within a second, so neither will do
+ * here.
  */
 import postgres, { type Sql } from "postgres";
 import type { Log } from "../log.ts";
@@ -29,7 +30,10 @@ const HEARTBEAT_MS = 5_000;
 const RETRY_MIN_MS = 50;
 const RETRY_MAX_MS = 2_000;
 
-/** Resolves once listening. Throws what the first connection throws; later ones are tried until `close`. */
+/**
+ * Resolves once listening. Throws what the first connection throws; later ones are tried until
+ * `close`.
+ */
 export async function startListener(options: ListenerOptions): Promise<Listener> {
   const closing = Promise.withResolvers<void>();
   let closed = false;

@@ -30,9 +30,10 @@ export async function readMigrations(): Promise<readonly Migration[]> {
 }
 
 /**
- * Applies the migrations that have not been applied yet, each in a transaction of its own, and returns their names.
- * Services that start together wait for each other. Throws a `MigrationError` when one that was applied has been
- * edited since, or when the database has one that this program does not know.
+ * Applies the migrations that have not been applied yet, each in a transaction of its own, and
+ * returns their names. Services that start together wait for each other. Throws a
+ * `MigrationError` when one that was applied has been edited since, or when the database has one
+ * that this program does not know.
  */
 export async function migrate(
   sql: Sql,
@@ -47,7 +48,9 @@ export async function migrate(
   }
 }
 
-/** One step under the lock: the name of the migration that it applied, or null when none was left. */
+/**
+ * One step under the lock: the name of the migration that it applied, or null when none was left.
+ */
 async function applyNext(tx: TransactionSql, known: readonly Migration[]): Promise<string | null> {
   await tx`SELECT pg_advisory_xact_lock(${MIGRATION_LOCK}::bigint)`;
   await tx`

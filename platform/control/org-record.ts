@@ -29,8 +29,8 @@ export type OrgRow = {
 };
 
 /**
- * The org under a row lock that lasts as long as the transaction: whoever counts what an org has, and adds to it, holds
- * it. Throws `org_not_found`.
+ * The org under a row lock that lasts as long as the transaction: whoever counts what an org has,
+ * and adds to it, holds it. Throws `org_not_found`.
  */
 export async function lockOrg(
   tx: TransactionSql,

@@ -69,7 +69,10 @@ export async function getOrg(sql: Sql, orgId: OrgId): Promise<Org> {
   return toOrg(row);
 }
 
-/** Nothing is taken away from an org whose new tier allows less than it has: it only cannot add to it. */
+/**
+ * Nothing is taken away from an org whose new tier allows less than it has: it only cannot add to
+ * it.
+ */
 export async function setTier(sql: Sql, orgId: OrgId, tier: Tier, actor: Actor): Promise<Org> {
   return await changeOrg(sql, orgId, actor, "org.set_tier", { tier }, async (tx) => {
     await tx`UPDATE org SET tier = ${tier} WHERE org_id = ${orgId}`;

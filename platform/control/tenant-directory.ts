@@ -21,7 +21,10 @@ type TenantRow = {
   databases: readonly Database[];
 };
 
-/** `sql` is what tenants are loaded through; listening has a connection of its own to the same server. */
+/**
+ * `sql` is what tenants are loaded through; listening has a connection of its own to the same
+ * server.
+ */
 export function createTenantDirectory(
   sql: Sql,
   options: { readonly log?: Log; readonly heartbeatMs?: number } = {},

@@ -7,7 +7,9 @@ import { type Actor, writeAudit } from "./audit.ts";
 import { PlatformError } from "./errors.ts";
 import { lockOrg, orgNotFound } from "./org-record.ts";
 
-/** Each login's proof is checked against every valid token of the org, so their number has a bound. */
+/**
+ * Each login's proof is checked against every valid token of the org, so their number has a bound.
+ */
 export const TOKENS_MAX = 20;
 
 export type Token = {
@@ -84,7 +86,10 @@ export async function listTokens(sql: Sql, orgId: OrgId): Promise<readonly Token
   );
 }
 
-/** Ends a token, for open sessions too. Revoking it again changes nothing. Throws `token_not_found`. */
+/**
+ * Ends a token, for open sessions too. Revoking it again changes nothing. Throws
+ * `token_not_found`.
+ */
 export async function revokeToken(
   sql: Sql,
   orgId: OrgId,

@@ -1,6 +1,6 @@
 /**
- * The port to one kind of database: how one is placed, made, repaired and removed. Every step may be repeated, and goes
- * on where it was cut off.
+ * The port to one kind of database: how one is placed, made, repaired and removed. Every step may
+ * be repeated, and goes on where it was cut off.
  */
 import type { DatabaseKind } from "../databases.ts";
 import type { Endpoint } from "../endpoints.ts";

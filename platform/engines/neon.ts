@@ -1,4 +1,7 @@
-/** Neon-style databases: each is a compute of its own behind a compute host, and sleeps when nobody uses it. */
+/**
+ * Neon-style databases: each is a compute of its own behind a compute host, and sleeps when nobody
+ * uses it.
+ */
 import { type ComputeHost, ComputeHostError, type NewCompute } from "../compute-host.ts";
 import { parseDatabaseId } from "../ids.ts";
 import { type MasterKey, upstreamVerifier } from "../upstream-credentials.ts";

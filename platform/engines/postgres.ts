@@ -1,9 +1,10 @@
 /**
- * Databases on PostgreSQL servers that orgs share. An org is a role of its own id there, which owns its databases and
- * nothing else; a database is called by its id, so that what other tenants can list says nothing.
+ * Databases on PostgreSQL servers that orgs share. An org is a role of its own id there, which
+ * owns its databases and nothing else; a database is called by its id, so that what other tenants
+ * can list says nothing.
  *
- * Nothing here runs inside a tenant's database unless it must: an administrator's session in there would meet what its
- * owner left for it.
+ * Nothing here runs inside a tenant's database unless it must: an administrator's session in
+ * there would meet what its owner left for it.
  */
 import type { Sql } from "postgres";
 import type { Endpoint } from "../endpoints.ts";
@@ -31,8 +32,9 @@ const ROLE_ATTRIBUTES =
   "CONNECTION LIMIT -1 VALID UNTIL 'infinity'";
 
 /**
- * Settings with which an org, which may configure its role and its databases, can keep itself from logging
- * in: a library that does not exist ends every session at its start. Other wrong values only warn.
+ * Settings with which an org, which may configure its role and its databases, can keep itself
+ * from logging in: a library that does not exist ends every session at its start. Other wrong
+ * values only warn.
  */
 const LOGIN_BREAKING_SETTINGS = ["local_preload_libraries"] as const;
 
@@ -107,7 +109,8 @@ async function pastOwnLocks<T>(admin: Sql, roleName: string, act: () => Promise<
 }
 
 /**
- * Until the last step nobody but an administrator can enter the database, so that a kill anywhere leaves nothing open.
+ * Until the last step nobody but an administrator can enter the database, so that a kill anywhere
+ * leaves nothing open.
  */
 async function provision(admin: Sql, place: Place): Promise<void> {
   await setRole(admin, place);
@@ -140,7 +143,8 @@ async function createDatabase(admin: Sql, databaseName: string): Promise<void> {
         "ALLOW_CONNECTIONS false",
     );
   } catch (error) {
-    // A server goes on with a CREATE DATABASE whose client was killed, and may finish it after we looked.
+    // A server goes on with a CREATE DATABASE whose client was killed, and may finish it after we
+    // looked.
     const code = errorCode(error);
     if (code !== "42P04" && code !== "23505") throw error;
   }

@@ -1,4 +1,7 @@
-/** Which engine serves which kind of database. A new kind is one file beside this one and one line below. */
+/**
+ * Which engine serves which kind of database. A new kind is one file beside this one and one line
+ * below.
+ */
 import type { ComputeHost } from "../compute-host.ts";
 import { PlatformError } from "../control/errors.ts";
 import type { DatabaseKind } from "../databases.ts";

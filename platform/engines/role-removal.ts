@@ -4,8 +4,9 @@ import { ADMIN_SETTINGS, type SharedServer } from "./shared-server.ts";
 import { identifier } from "./sql-text.ts";
 
 /**
- * Drops the role unless it still owns a database. Other tenants may have granted it something in databases of theirs,
- * which would hold it here: those grants go first. To be called under the role's lock.
+ * Drops the role unless it still owns a database. Other tenants may have granted it something in
+ * databases of theirs, which would hold it here: those grants go first. To be called under the
+ * role's lock.
  */
 export async function dropRoleIfUnused(shared: SharedServer, roleName: string): Promise<void> {
   const { admin } = shared;
@@ -26,7 +27,9 @@ export async function dropRoleIfUnused(shared: SharedServer, roleName: string): 
   await admin.unsafe(`DROP ROLE IF EXISTS ${identifier(roleName)}`);
 }
 
-/** DROP OWNED runs none of the code that the database's owner may have left for an administrator. */
+/**
+ * DROP OWNED runs none of the code that the database's owner may have left for an administrator.
+ */
 async function dropOwned(shared: SharedServer, database: string, roleName: string): Promise<void> {
   const inside = openPostgres(shared.server, {
     applicationName: "ogel-engine",

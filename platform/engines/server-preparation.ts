@@ -1,16 +1,18 @@
 /**
- * Making a PostgreSQL server fit to be shared by orgs that do not trust each other. It is done before the
- * first database is made there and at every start of Studio; doing it again changes nothing.
+ * Making a PostgreSQL server fit to be shared by orgs that do not trust each other. It is done
+ * before the first database is made there and at every start of Studio; doing it again changes
+ * nothing.
  *
- * What PostgreSQL denies to ordinary roles by itself, and tests hold: the server's files and programs
- * (`COPY … PROGRAM`, `pg_read_file`, `lo_import`, `pg_ls_dir`), untrusted extensions and languages
- * (`dblink`, `postgres_fdw`, `plpython3u`), other roles (`SET ROLE`, signals to their sessions, the text
- * of their queries), replication, and settings of their own making (`ALTER ROLE … SET app.key`), which
- * everybody on a server could read. What is added here: nobody enters a database that is not a tenant's.
+ * What PostgreSQL denies to ordinary roles by itself, and tests hold: the server's files and
+ * programs (`COPY … PROGRAM`, `pg_read_file`, `lo_import`, `pg_ls_dir`), untrusted extensions and
+ * languages (`dblink`, `postgres_fdw`, `plpython3u`), other roles (`SET ROLE`, signals to their
+ * sessions, the text of their queries), replication, and settings of their own making (`ALTER
+ * ROLE … SET app.key`), which everybody on a server could read. What is added here: nobody enters
+ * a database that is not a tenant's.
  *
- * What stays visible to all tenants of a server is that others exist, under ids that say nothing, how busy
- * their databases are, the `application_name` of their sessions, the plain settings of their roles and
- * databases (a time zone, a search path), and a COMMENT ON DATABASE.
+ * What stays visible to all tenants of a server is that others exist, under ids that say nothing,
+ * how busy their databases are, the `application_name` of their sessions, the plain settings of
+ * their roles and databases (a time zone, a search path), and a COMMENT ON DATABASE.
  */
 import type { Sql } from "postgres";
 import { EngineError } from "./engine.ts";
@@ -23,8 +25,8 @@ const SERVER_VERSION_MIN = 150_000;
 const prepared = new WeakMap<SharedServer, Promise<void>>();
 
 /**
- * Throws an `EngineError` when the server cannot be reached, is too old, or its login is no superuser.
- * Once it has succeeded for `shared` it is not done again.
+ * Throws an `EngineError` when the server cannot be reached, is too old, or its login is no
+ * superuser. Once it has succeeded for `shared` it is not done again.
  */
 export function prepareServer(shared: SharedServer): Promise<void> {
   const earlier = prepared.get(shared);

@@ -13,9 +13,9 @@ export type SharedServer = {
 };
 
 /**
- * Of an administrator's session. They are sent at its start and so come before whatever a database has
- * set, also inside a tenant's database. A tenant's open transaction may hold rows that an administrator
- * wants: nobody waits for it for long.
+ * Of an administrator's session. They are sent at its start and so come before whatever a
+ * database has set, also inside a tenant's database. A tenant's open transaction may hold rows
+ * that an administrator wants: nobody waits for it for long.
  */
 export const ADMIN_SETTINGS = {
   search_path: "pg_catalog",
@@ -43,15 +43,16 @@ export function openSharedServer(server: AdminServer): SharedServer {
     admin,
     locks,
     async close() {
-      // The driver waits this long for a connection whose server is away, however little there is to do.
+      // The driver waits this long for a connection whose server is away, however little there is
+      // to do.
       await Promise.all([admin.end({ timeout: 1 }), locks.end({ timeout: 1 })]);
     },
   };
 }
 
 /**
- * Runs `act` while nobody else, in any process, works on `subject` on this server. The lock ends with the
- * process that holds it. Driver errors come out as `EngineError`s.
+ * Runs `act` while nobody else, in any process, works on `subject` on this server. The lock ends
+ * with the process that holds it. Driver errors come out as `EngineError`s.
  */
 export async function withServerLock<T>(
   shared: SharedServer,

@@ -5,7 +5,10 @@ export function identifier(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-/** As an SQL string constant under `standard_conforming_strings`, which administrators' sessions have. */
+/**
+ * As an SQL string constant under `standard_conforming_strings`, which administrators' sessions
+ * have.
+ */
 export function literal(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }

@@ -59,7 +59,8 @@ export const databaseCommands: readonly Command[] = [
       const failures = databases.flatMap(({ name, failureReason }) =>
         failureReason === null ? [] : [`${name}: ${failureReason}\n`],
       );
-      const empty = `The org has no databases yet. Next: ./scripts/ogel db create NAME --org ${org}`;
+      const next = `./scripts/ogel db create NAME --org ${org}`;
+      const empty = `The org has no databases yet. Next: ${next}`;
       return {
         json: { databases },
         text: table(["name", "kind", "status", "connection"], rows, empty) + failures.join(""),
@@ -130,6 +131,6 @@ function usageText(report: UsageReport & { complete: boolean }): string {
   const headings = ["database", "queries", "rows", "bytes in", "bytes out", "busy ms", "compute s"];
   const note = report.complete
     ? ""
-    : "A part of the platform that counts did not answer in time; its newest figures are missing.\n";
+    : "What counts did not answer in time, in part: the newest figures may be missing.\n";
   return table(headings, rows, `Nothing was used in ${report.period}.`) + note;
 }

@@ -1,6 +1,6 @@
 /**
- * `ogel doctor`: what this machine has and lacks, whether or not the platform runs. As root it makes the
- * user that servers run as where there is none, as `./scripts/up` does.
+ * `ogel doctor`: what this machine has and lacks, whether or not the platform runs. As root it
+ * makes the user that servers run as where there is none, as `./scripts/up` does.
  */
 import type { Command } from "./command.ts";
 import { type Check, checkMachine } from "./machine-checks.ts";

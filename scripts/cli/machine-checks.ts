@@ -104,7 +104,10 @@ function checkBun(): Check {
   };
 }
 
-/** The user first: PostgreSQL refuses to run as root, and its files must be within that user's reach. */
+/**
+ * The user first: PostgreSQL refuses to run as root, and its files must be within that user's
+ * reach.
+ */
 function checkPostgres(environment: Environment): readonly Check[] {
   const about = {
     name: "postgresql",

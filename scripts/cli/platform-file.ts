@@ -1,4 +1,7 @@
-/** Finding the platform: what its supervisor left in the data directory, or what the environment says. */
+/**
+ * Finding the platform: what its supervisor left in the data directory, or what the environment
+ * says.
+ */
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { CommandError } from "./command.ts";
@@ -33,7 +36,9 @@ export function dataDirectory(environment: Environment): string {
   return path.resolve(environment["OGEL_DATA_DIR"] || path.join(REPOSITORY, ".ogel"));
 }
 
-/** Null where no platform was ever started. Throws a `CommandError` where the file cannot be used. */
+/**
+ * Null where no platform was ever started. Throws a `CommandError` where the file cannot be used.
+ */
 export function readPlatformFile(environment: Environment): PlatformFile | null {
   return readJson(path.join(dataDirectory(environment), "platform.json")) as PlatformFile | null;
 }

@@ -31,7 +31,10 @@ const COMMANDS: readonly Command[] = [
   ...databaseCommands,
 ];
 
-/** Runs one command and returns the exit code: 0, 1 when it did not work, 2 when it was not understood. */
+/**
+ * Runs one command and returns the exit code: 0, 1 when it did not work, 2 when it was not
+ * understood.
+ */
 export async function runCli(args: readonly string[], io: CliIo): Promise<number> {
   try {
     return await dispatch(args, io);

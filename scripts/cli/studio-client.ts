@@ -8,7 +8,10 @@ export type StudioAccess = {
 };
 
 export type StudioClient = {
-  /** The answer's JSON, `null` for an empty one. Throws a `CommandError` with the API's own message. */
+  /**
+   * The answer's JSON, `null` for an empty one. Throws a `CommandError` with the API's own
+   * message.
+   */
   call<T>(
     method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE",
     path: string,

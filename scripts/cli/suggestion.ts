@@ -9,7 +9,9 @@ export function nearest(word: string, candidates: readonly string[]): string | n
   return best.distance <= Math.max(1, Math.floor(word.length / 3)) ? best.candidate : null;
 }
 
-/** Insertions, deletions, replacements and swaps of neighbours that lead from one word to another. */
+/**
+ * Insertions, deletions, replacements and swaps of neighbours that lead from one word to another.
+ */
 function editDistance(from: string, to: string): number {
   const rows = [Array.from({ length: to.length + 1 }, (_, column) => column)];
   const at = (row: number, column: number): number => rows[row]?.[column] ?? 0;

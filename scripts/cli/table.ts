@@ -13,8 +13,10 @@ export function table(
   const widths = headings.map((heading, column) =>
     Math.max(heading.length, ...texts.map((row) => row[column]?.length ?? 0)),
   );
-  const isNumeric = headings.map((_, column) =>
-    rows.every((row) => typeof row[column] === "number" || row[column] === null),
+  const isNumeric = headings.map(
+    (_, column) =>
+      rows.some((row) => typeof row[column] === "number") &&
+      rows.every((row) => typeof row[column] !== "string"),
   );
   const line = (cells: readonly string[]): string =>
     cells
@@ -25,7 +27,8 @@ export function table(
       )
       .join("  ")
       .trimEnd();
-  return `${[line(headings.map((heading) => heading.toUpperCase())), ...texts.map(line)].join("\n")}\n`;
+  const heading = line(headings.map((text) => text.toUpperCase()));
+  return `${[heading, ...texts.map(line)].join("\n")}\n`;
 }
 
 function cellText(cell: Cell): string {

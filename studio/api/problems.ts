@@ -1,4 +1,7 @@
-/** Errors as the API answers them: a stable code, a message for people, the request's id. Nothing of the inside. */
+/**
+ * Errors as the API answers them: a stable code, a message for people, the request's id. Nothing
+ * of the inside.
+ */
 import { ComputeHostError } from "../../platform/compute-host.ts";
 import { PlatformError, type PlatformErrorCode } from "../../platform/control/errors.ts";
 import { EngineError } from "../../platform/engines/engine.ts";
@@ -47,7 +50,10 @@ const STATUS: Readonly<Record<ApiErrorCode, number>> = {
   unavailable: 503,
 };
 
-/** What a caller is told of `error`. Anything unforeseen is `internal`, and only the log says what it was. */
+/**
+ * What a caller is told of `error`. Anything unforeseen is `internal`, and only the log says what
+ * it was.
+ */
 export function problemOf(kind: string | number, error: unknown): Problem {
   if (error instanceof ApiError || error instanceof PlatformError) {
     return problem(error.code, error.message);

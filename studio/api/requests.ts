@@ -1,4 +1,7 @@
-/** Turning what a request says into the domain's words. All of these throw an `ApiError` that states the rule. */
+/**
+ * Turning what a request says into the domain's words. All of these throw an `ApiError` that
+ * states the rule.
+ */
 import { DATABASE_KINDS, type DatabaseKind, parseDatabaseKind } from "../../platform/databases.ts";
 import { type OrgId, parseOrgId, parseTokenId, type TokenId } from "../../platform/ids.ts";
 import { parseTier, TIERS, type Tier } from "../../platform/tiers.ts";

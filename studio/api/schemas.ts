@@ -4,7 +4,10 @@ import { DATABASE_KINDS } from "../../platform/databases.ts";
 import { DATABASE_NAME_RULE, ORG_NAME_RULE } from "../../platform/ids.ts";
 import { TIERS } from "../../platform/tiers.ts";
 
-/** Bounds only what is looked at: the rules of names are checked, and explained, where names are used. */
+/**
+ * Bounds only what is looked at: the rules of names are checked, and explained, where names are
+ * used.
+ */
 const text = (description: string, extra: Record<string, unknown> = {}) =>
   t.String({ maxLength: 200, description, ...extra });
 const time = (description: string) => t.String({ format: "date-time", description });

@@ -25,7 +25,8 @@ function isOperator(authorization: string | null, key: OperatorKey): boolean {
 }
 
 /**
- * Gives the routes that use it an `actor`, and refuses everybody else before anything of the request is looked at.
+ * Gives the routes that use it an `actor`, and refuses everybody else before anything of the
+ * request is looked at.
  */
 export function session(key: OperatorKey) {
   const authenticate = (request: Request): void => {

@@ -1,5 +1,5 @@
 /** From a request to a database that can be connected to, whoever is killed on the way. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import path from "node:path";
 import {
   enterDatabase,
@@ -21,6 +21,9 @@ import {
   type TestProvisioning,
 } from "../support/control-plane.ts";
 import { startPostgres, type TestPostgres } from "../support/postgres-server.ts";
+
+/** Servers are started here, on a machine that may be busy. */
+setDefaultTimeout(60_000);
 
 let server: TestPostgres;
 let plane: TestControlPlane;
@@ -67,7 +70,7 @@ async function sweepUntilDone(): Promise<void> {
 }
 
 describe("creating a database", () => {
-  test("answers when it can be connected to, and the same request again with the same one", async () => {
+  test("answers when it can be connected to, and again with the same one", async () => {
     const orgId = await newOrg(plane.sql);
     const database = await createDatabase(parts, request(orgId), TEST_ACTOR);
     expect(database.status).toBe("ready");
@@ -95,7 +98,7 @@ describe("creating a database", () => {
         expect(await loginCode(orgId)).toBe("no error");
       }
     }
-  }, 60_000);
+  });
 
   test("in a process that is killed, wherever, is finished by the same request", async () => {
     for (const delayMs of [3, 15, 50, 100]) {
@@ -104,9 +107,9 @@ describe("creating a database", () => {
       await createDatabase(parts, request(orgId), TEST_ACTOR);
       expect(await loginCode(orgId)).toBe("no error");
     }
-  }, 60_000);
+  });
 
-  test("that an engine refuses is failed with the reason, and may be tried again or dropped", async () => {
+  test("that an engine refuses is failed with the reason, to be tried again or dropped", async () => {
     const orgId = await newOrg(plane.sql);
     const refuse = (): Promise<never> =>
       Promise.reject(new EngineError("refused", "The disk is full."));
@@ -169,7 +172,7 @@ describe("dropping a database", () => {
         SELECT count(*)::int AS count FROM pg_roles WHERE rolname = ${orgId}`;
       expect(role?.["count"]).toBe(left.length);
     }
-  }, 60_000);
+  });
 
   test("before it was placed needs no server", async () => {
     const orgId = await newOrg(plane.sql);
@@ -191,5 +194,5 @@ describe("dropping a database", () => {
     await away.restart();
     while ((await sweepDatabases(far)) > 0);
     expect(await listDatabases(plane.sql, orgId)).toHaveLength(0);
-  }, 30_000);
+  });
 });

@@ -1,8 +1,11 @@
 /** The control plane and the engines behave alike on Bun and on Deno. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import path from "node:path";
 import { createControlPlane } from "../support/control-plane.ts";
 import { startPostgres, type TestPostgres } from "../support/postgres-server.ts";
+
+/** Servers are started here, on a machine that may be busy. */
+setDefaultTimeout(60_000);
 
 const REPOSITORY = path.join(import.meta.dirname, "../..");
 const CASES = path.join(import.meta.dirname, "../support/runtime-cases.ts");

@@ -1,13 +1,16 @@
 /** The Studio API as its callers meet it: a real Studio in a process of its own. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type ApiAnswer, answerOf, startStudio, type TestStudio } from "../support/studio.ts";
 import { until } from "../support/until.ts";
+
+/** Servers are started here, on a machine that may be busy. */
+setDefaultTimeout(60_000);
 
 let studio: TestStudio;
 
 beforeAll(async () => {
   studio = await startStudio();
-}, 30_000);
+});
 
 afterAll(async () => {
   await studio[Symbol.asyncDispose]();
@@ -248,4 +251,4 @@ test("a control plane that is away is said to be, without a word of the inside",
     "Studio to be well again",
     async () => (await own.call("GET", "/orgs")).status === 200,
   );
-}, 30_000);
+});

@@ -1,8 +1,14 @@
-/** Starting and stopping Studio: what a person reads when it cannot start, and what is left when it stops. */
-import { describe, expect, test } from "bun:test";
+/**
+ * Starting and stopping Studio: what a person reads when it cannot start, and what is left when it
+ * stops.
+ */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import path from "node:path";
 import { startService } from "../support/service.ts";
 import { startStudio } from "../support/studio.ts";
+
+/** Servers are started here, on a machine that may be busy. */
+setDefaultTimeout(60_000);
 
 const MAIN = path.join(import.meta.dirname, "../../studio/main.ts");
 
@@ -44,9 +50,10 @@ describe("a start that cannot succeed", () => {
     const { message, exitCode } = await failedStart({ ...studio.environment, STUDIO_PORT: port });
     expect(exitCode).toBe(1);
     expect(message).toBe(
-      `Studio cannot start: port ${port} is taken. Set STUDIO_PORT to another one, or stop what uses it.\n`,
+      `Studio cannot start: port ${port} is taken. ` +
+        "Set STUDIO_PORT to another one, or stop what uses it.\n",
     );
-  }, 30_000);
+  });
 
   test("for a control plane that is not there says so", async () => {
     const { message, exitCode } = await failedStart({
@@ -58,7 +65,7 @@ describe("a start that cannot succeed", () => {
     });
     expect(exitCode).toBe(1);
     expect(message).toContain("the control plane (DATABASE_URL) cannot be used");
-  }, 30_000);
+  });
 });
 
 test("SIGTERM ends it cleanly, and a second start finds everything", async () => {
@@ -72,4 +79,4 @@ test("SIGTERM ends it cleanly, and a second start finds everything", async () =>
   expect(response.status).toBe(200);
   await second.stop();
   await second.logged((line) => line.includes('"event":"studio_stopped"'));
-}, 30_000);
+});

@@ -1,4 +1,7 @@
-/** Talks to a compute host, on any runtime. Arguments: its socket, its secret. Prints what came out. */
+/**
+ * Talks to a compute host, on any runtime. Arguments: its socket, its secret. Prints what came
+ * out.
+ */
 import process from "node:process";
 import { ComputeHostError } from "../../platform/compute-host.ts";
 import { createComputeHostClient } from "../../platform/compute-host-client.ts";

@@ -1,4 +1,7 @@
-/** A control plane and a shared server, both real, for tests: a database of each on a throw-away server. */
+/**
+ * A control plane and a shared server, both real, for tests: a database of each on a throw-away
+ * server.
+ */
 import { randomBytes } from "node:crypto";
 import postgres, { type Sql } from "postgres";
 import type { ComputeHost } from "../../platform/compute-host.ts";
@@ -54,7 +57,9 @@ export type TestProvisioning = ProvisioningParts & {
   [Symbol.asyncDispose](): Promise<void>;
 };
 
-/** Provisioning on the given control plane, with the server at `adminUrl` as the only shared one. */
+/**
+ * Provisioning on the given control plane, with the server at `adminUrl` as the only shared one.
+ */
 export function createProvisioning(
   controlPlane: TestControlPlane,
   adminUrl: string,

@@ -1,6 +1,7 @@
 /**
- * Creates or drops a database in a process of its own, so that a test can kill it anywhere. Says `begun` once it is
- * ready to act, and `done` when it has. Arguments: control plane's URL, shared server's URL, act, org, name.
+ * Creates or drops a database in a process of its own, so that a test can kill it anywhere. Says
+ * `begun` once it is ready to act, and `done` when it has. Arguments: control plane's URL, shared
+ * server's URL, act, org, name.
  */
 import type { OrgId } from "../../platform/ids.ts";
 import { openControlPlane } from "../../platform/postgres-client.ts";

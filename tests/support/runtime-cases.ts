@@ -1,6 +1,7 @@
 /**
- * Control plane and engines, exercised the same way on every runtime they must run on. Prints what came out as JSON.
- * Arguments: the control plane's URL (an empty database), the shared server's URL.
+ * Control plane and engines, exercised the same way on every runtime they must run on. Prints
+ * what came out as JSON. Arguments: the control plane's URL (an empty database), the shared
+ * server's URL.
  */
 import process from "node:process";
 import { migrate } from "../../platform/control/migrate.ts";

@@ -1,8 +1,11 @@
 /** The control plane's schema: applied once, in order, whoever starts first. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { migrate, readMigrations } from "../../../platform/control/migrate.ts";
 import { createControlPlane, failureCode } from "../../support/control-plane.ts";
 import { startPostgres, type TestPostgres } from "../../support/postgres-server.ts";
+
+/** Servers are started here, on a machine that may be busy. */
+setDefaultTimeout(60_000);
 
 let server: TestPostgres;
 
@@ -23,7 +26,7 @@ test("services that start together apply each migration once, in order", async (
   expect(await migrate(plane.sql)).toEqual([]);
 });
 
-test("a migration that fails leaves nothing of itself, and is applied when it is put right", async () => {
+test("a migration that fails leaves nothing of itself, and is applied once it is mended", async () => {
   await using plane = await createControlPlane(server.adminUrl, { migrated: false });
   const good = { name: "0001-good", text: "CREATE TABLE good (a int)" };
   const bad = { name: "0002-bad", text: "CREATE TABLE half (a int); SELECT 1 / 0" };

@@ -1,5 +1,5 @@
 /** Orgs, tokens and databases in the control plane: rules, limits, and the audit log. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { enterDatabase, listDatabases } from "../../../platform/control/databases.ts";
 import {
   createOrg,
@@ -21,6 +21,9 @@ import {
   type TestControlPlane,
 } from "../../support/control-plane.ts";
 import { startPostgres, type TestPostgres } from "../../support/postgres-server.ts";
+
+/** Servers are started here, on a machine that may be busy. */
+setDefaultTimeout(60_000);
 
 let server: TestPostgres;
 let plane: TestControlPlane;

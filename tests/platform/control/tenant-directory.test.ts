@@ -1,5 +1,8 @@
-/** What the proxy hears of tenants: everything that changes, also across a restart of the control plane. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+/**
+ * What the proxy hears of tenants: everything that changes, also across a restart of the control
+ * plane.
+ */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { setLimits, setOrgStatus, setTier } from "../../../platform/control/orgs.ts";
 import { createTenantDirectory } from "../../../platform/control/tenant-directory.ts";
 import { createToken, revokeToken } from "../../../platform/control/tokens.ts";
@@ -15,6 +18,9 @@ import {
   type TestControlPlane,
 } from "../../support/control-plane.ts";
 import { startPostgres, type TestPostgres } from "../../support/postgres-server.ts";
+
+/** Servers are started here, on a machine that may be busy. */
+setDefaultTimeout(60_000);
 
 let server: TestPostgres;
 let plane: TestControlPlane;
@@ -130,7 +136,7 @@ test("after the control plane crashed and came back, what was missed is made kno
   await ear.until(() => ear.heard.length > 0);
   expect(ear.resets()).toBe(1);
   await sql.end({ timeout: 1 });
-}, 20_000);
+});
 
 test("a connection that only looks alive is found out", async () => {
   await using own = await startPostgres();
@@ -143,7 +149,7 @@ test("a connection that only looks alive is found out", async () => {
   await ear.until(() => ear.resets() > 0);
   process.kill(pid, "SIGCONT");
   await sql.end({ timeout: 1 });
-}, 20_000);
+});
 
 test("closing ends it, while the control plane is away too", async () => {
   await using own = await startPostgres();
@@ -152,4 +158,4 @@ test("closing ends it, while the control plane is away too", async () => {
   await own.kill();
   await ear[Symbol.asyncDispose]();
   await sql.end({ timeout: 1 });
-}, 20_000);
+});

@@ -1,5 +1,8 @@
-/** What a tenant can reach on a shared server, tried by its own role connecting straight to the server. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+/**
+ * What a tenant can reach on a shared server, tried by its own role connecting straight to the
+ * server.
+ */
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Sql } from "postgres";
 import type { OrgId } from "../../../platform/ids.ts";
 import { createDatabase, dropDatabase } from "../../../platform/provisioning.ts";
@@ -14,6 +17,9 @@ import {
   type TestProvisioning,
 } from "../../support/control-plane.ts";
 import { startPostgres, type TestPostgres } from "../../support/postgres-server.ts";
+
+/** Servers are started here, on a machine that may be busy. */
+setDefaultTimeout(60_000);
 
 let server: TestPostgres;
 let controlPlane: TestControlPlane;
@@ -50,7 +56,8 @@ describe("a tenant's own role", () => {
     await mallory.sql.unsafe(`
       CREATE SCHEMA shop; CREATE TABLE shop.item (id int PRIMARY KEY); CREATE TEMP TABLE t (a int);
       CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE EXTENSION pgcrypto;
-      CREATE TYPE mood AS ENUM ('ok'); DROP SCHEMA shop CASCADE; GRANT USAGE ON SCHEMA public TO PUBLIC`);
+      CREATE TYPE mood AS ENUM ('ok'); DROP SCHEMA shop CASCADE;
+      GRANT USAGE ON SCHEMA public TO PUBLIC`);
     const [row] = await mallory.sql`SELECT current_user AS name, f() AS one`;
     expect(row).toEqual({ name: mallory.orgId, one: 1 });
   });
@@ -205,5 +212,5 @@ describe("what a tenant leaves behind", () => {
       SELECT 1 FROM pg_database WHERE datname = ${hostile.database}`;
     expect(left).toHaveLength(0);
     await Promise.all([hostile.sql.end(), beside.end()]);
-  }, 20_000);
+  });
 });

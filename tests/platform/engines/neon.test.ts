@@ -1,5 +1,5 @@
 /** Scale-to-zero databases, made through a real compute host over its HTTP interface. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,6 +15,9 @@ import { newDatabaseId, newOrgId } from "../../../platform/ids.ts";
 import { silentLog } from "../../../platform/log.ts";
 import { upstreamPassword } from "../../../platform/upstream-credentials.ts";
 import { failureCode, TEST_MASTER_KEY } from "../../support/control-plane.ts";
+
+/** Servers are started here, on a machine that may be busy. */
+setDefaultTimeout(60_000);
 
 const secret = randomBytes(24).toString("hex");
 let home: string;
@@ -34,7 +37,7 @@ beforeAll(async () => {
   service = await startComputes(readConfiguration(environment), silentLog);
   const address = { name: "local", url: "http://compute-host", unixSocket: socket };
   client = createComputeHostClient({ address, secret });
-}, 30_000);
+});
 
 afterAll(async () => {
   await service.close();
@@ -84,7 +87,7 @@ test("a database is made, woken, repaired after its tenant broke it, and dropped
   await engine.drop(database);
   expect(await client.status(created.databaseId)).toBeNull();
   expect(await client.list()).toEqual([]);
-}, 30_000);
+});
 
 test("a host that refuses, does not answer, or is not there, is told apart", async () => {
   const socket = path.join(home, "host.sock");
@@ -136,4 +139,4 @@ test("a host is reached from Deno over its unix socket too", async () => {
   });
   const stdout = await new Response(child.stdout).text();
   expect(JSON.parse(stdout)).toEqual({ isList: true, unknown: null, refusal: "not_found" });
-}, 30_000);
+});

@@ -1,5 +1,5 @@
 /** Making, repairing and removing databases on a shared server, cut off at every step. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Sql } from "postgres";
 import type { Engine, PlacedDatabase } from "../../../platform/engines/engine.ts";
 import { createPostgresEngine } from "../../../platform/engines/postgres.ts";
@@ -12,6 +12,9 @@ import {
   TEST_MASTER_KEY,
 } from "../../support/control-plane.ts";
 import { startPostgres, type TestPostgres } from "../../support/postgres-server.ts";
+
+/** Servers are started here, on a machine that may be busy. */
+setDefaultTimeout(60_000);
 
 let server: TestPostgres;
 let shared: SharedServer;
@@ -50,7 +53,10 @@ async function remains(database: PlacedDatabase): Promise<readonly string[]> {
   return rows.map((row) => row.name);
 }
 
-/** The same server, on which the statement after the first `allowed` ones fails as if it had been cut off. */
+/**
+ * The same server, on which the statement after the first `allowed` ones fails as if it had been
+ * cut off.
+ */
 function cutOffAfter(allowed: number): { shared: SharedServer; wasCut: () => boolean } {
   let statements = 0;
   let cut = false;
@@ -109,7 +115,7 @@ describe("provisioning", () => {
         return;
       }
     }
-  }, 30_000);
+  });
 
   test("goes on from what an interrupted DROP DATABASE left", async () => {
     const database = await newDatabase();
@@ -168,7 +174,7 @@ describe("dropping", () => {
       expect(await remains(database)).toEqual([]);
       if (!cut.wasCut()) return;
     }
-  }, 30_000);
+  });
 });
 
 describe("a login that its tenant broke", () => {
@@ -247,7 +253,7 @@ describe("placement", () => {
     const next = await newDatabase(newOrgId(), both);
     expect(next.endpoint).toMatchObject({ via: "shared", server: "main" });
     await second.close();
-  }, 20_000);
+  });
 
   test("on a server that is no longer configured is said to be so", async () => {
     const database = await newDatabase();
