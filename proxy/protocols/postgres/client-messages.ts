@@ -242,7 +242,7 @@ export class ClientMessages implements FrameReceiver {
     if (state.statements.has(name)) return this.#refuse(statementExists(name));
     if (available < total) {
       // Too long to be kept: from here on the session needs this very connection.
-      state.held ??= "a statement too long to look into";
+      state.heldStates.add("a statement too long to look into");
       state.unkept.add(name);
       if (name === "") state.unnamed = null;
       state.pendingStatements.push({ statement: null, clientName: name });
@@ -250,8 +250,7 @@ export class ClientMessages implements FrameReceiver {
       return FATE.forward;
     }
     state.unkept.delete(name);
-    if (state.held === null)
-      this.#noteState(bytes, nameEnd + 1, zeroIn(bytes, nameEnd + 1, at + total));
+    this.#noteState(bytes, nameEnd + 1, zeroIn(bytes, nameEnd + 1, at + total));
     if (name === "") {
       state.unnamed = bytes.slice(nameEnd + 1, at + total);
       this.#upstream().unnamedOf = state;
@@ -382,9 +381,9 @@ export class ClientMessages implements FrameReceiver {
 
   /** `end` is where the text ends, or -1 when it is not here as a whole. */
   #noteState(bytes: Uint8Array, start: number, end: number): void {
-    if (this.#state.held !== null) return;
-    this.#state.held =
-      end < 0 ? "a statement too long to look into" : stateMadeBy(textAt(bytes, start, end));
+    const { heldStates } = this.#state;
+    if (end < 0) heldStates.add("a statement too long to look into");
+    else heldStates.add(stateMadeBy(textAt(bytes, start, end)));
   }
 
   #upstream(): NonNullable<RelayState["upstream"]> {

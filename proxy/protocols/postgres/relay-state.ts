@@ -3,7 +3,7 @@ import type { Session } from "../../session.ts";
 import { STATUS } from "./messages.ts";
 import type { Statement, StatementRegistry } from "./prepared-statements.ts";
 import { ReplyQueue } from "./reply-queue.ts";
-import type { HeldState } from "./session-state.ts";
+import { type HeldState, HeldStates } from "./session-state.ts";
 import type { UpstreamConnection } from "./upstream-connection.ts";
 
 /** A statement message that awaits its answer; each belongs to a reply-queue entry of kind parse, ownParse or ownClose. */
@@ -36,7 +36,7 @@ export class RelayState {
   /** Executes among them: an error of ours would lie about those. */
   batchExecutes = 0;
   copyingIn = false;
-  held: HeldState | null = null;
+  readonly heldStates = new HeldStates();
   statementSinceMs = 0;
   lastTrafficMs: number;
   /** When the running statement was cancelled for its timeout, or -1. */
@@ -62,8 +62,13 @@ export class RelayState {
     this.replies.push(kind);
   }
 
+  /** What binds the session to its connection, or null. */
+  get held(): HeldState | null {
+    return this.heldStates.first;
+  }
+
   clearHeld(): void {
-    this.held = null;
+    this.heldStates.clear();
     this.statements.clear();
     this.unkept.clear();
     this.unnamed = null;

@@ -28,6 +28,7 @@ import { STATUS } from "./messages.ts";
 import { RelayState } from "./relay-state.ts";
 import { EXPECT } from "./reply-queue.ts";
 import { SERVER_WHOLE, ServerReplies, type ServerRepliesHost } from "./server-replies.ts";
+import { askForState } from "./session-state.ts";
 import type { UpstreamConnection, UpstreamOwner } from "./upstream-connection.ts";
 import type { UpstreamPool, UpstreamWaiter } from "./upstream-pool.ts";
 
@@ -49,6 +50,8 @@ export type RelayOptions = {
   readonly nowMs: () => number;
 };
 
+/** After so long without traffic a session rests. */
+const VERIFY_AFTER_MS = 250;
 /** After this, a statement that ignores its cancellation costs the session. */
 const CANCEL_GRACE_MS = 10_000;
 
@@ -153,7 +156,11 @@ export class Relay
 
   tick(nowMs: number): void {
     const state = this.#state;
-    if (state.replies.length === 0 || this.#closed) return;
+    if (this.#closed) return;
+    if (state.replies.length === 0) {
+      this.#verifyState(nowMs);
+      return;
+    }
     if (state.timedOutAtMs >= 0) {
       if (nowMs - state.timedOutAtMs > CANCEL_GRACE_MS) {
         this.end(statementTimeout(this.session.tenant));
@@ -226,10 +233,12 @@ export class Relay
 
   upstreamData(bytes: Uint8Array): void {
     if (this.#closed) return;
+    // What O7s asks for itself is no traffic of the session's.
+    const asked = this.#state.replies.head === EXPECT.ownQuery;
     this.#fromServer.push(bytes);
     const state = this.#state;
     const now = this.#nowMs();
-    state.lastTrafficMs = now;
+    if (!asked) state.lastTrafficMs = now;
     if (state.replies.length === 0) this.session.meter.end(now);
     const { replies } = state;
     const hasRoom = this.#waitingFor === "room" && replies.length < UNANSWERED_MAX / 2;
@@ -301,6 +310,18 @@ export class Relay
 
   // ——— Connections ———
 
+  /** A session that holds its connection and rests: the server is asked whether it still has to. */
+  #verifyState(nowMs: number): void {
+    const state = this.#state;
+    const { upstream } = state;
+    if (upstream === null || !state.idle || !state.heldStates.worthAsking) return;
+    if (this.#clientBehind || nowMs - state.lastTrafficMs < VERIFY_AFTER_MS) return;
+    state.heldStates.asked();
+    state.replies.push(EXPECT.ownQuery);
+    upstream.unnamedOf = null; // A Query ends the server's unnamed statement.
+    upstream.write(askForState);
+  }
+
   #goOn(): void {
     this.#waitingFor = null;
     this.#fromClient.resume();
@@ -319,6 +340,7 @@ export class Relay
       this.#pool.pin(upstream);
       return;
     }
+    this.#pool.unpin(upstream);
     if (!mayRelease(state) || this.#clientBehind || upstream.backlogged) return;
     if (this.#fromServer.midMessage) return;
     this.#leaveCompute();

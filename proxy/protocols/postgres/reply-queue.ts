@@ -20,6 +20,7 @@ export const EXPECT = {
   /** Sent by O7s itself: the replies are not the client's. */
   ownParse: 9,
   ownClose: 10,
+  ownQuery: 12,
   /** Not sent at all: an answer of our own that the client gets in this place. */
   local: 11,
 } as const;
@@ -69,7 +70,7 @@ export class ReplyQueue {
    */
   fail(dropped: (kind: number) => void): void {
     const head = this.head;
-    if (head === EXPECT.query || head === EXPECT.functionCall || head === EXPECT.none) return;
+    if (head === EXPECT.none || (endsWithReady(head) && head !== EXPECT.sync)) return;
     while (this.#length > 0 && this.head !== EXPECT.sync) {
       dropped(this.shift());
     }
@@ -94,5 +95,10 @@ export class ReplyQueue {
 }
 
 function endsWithReady(kind: number): boolean {
-  return kind === EXPECT.sync || kind === EXPECT.query || kind === EXPECT.functionCall;
+  return (
+    kind === EXPECT.sync ||
+    kind === EXPECT.query ||
+    kind === EXPECT.functionCall ||
+    kind === EXPECT.ownQuery
+  );
 }

@@ -26,7 +26,12 @@ export type ServerRepliesHost = {
 
 /** Replies that are looked into, and how far. */
 export const SERVER_WHOLE = {
-  types: typeSet([SERVER.commandComplete, SERVER.readyForQuery, SERVER.errorResponse]),
+  types: typeSet([
+    SERVER.commandComplete,
+    SERVER.readyForQuery,
+    SERVER.errorResponse,
+    SERVER.parameterStatus,
+  ]),
   bytesMax: 16_384,
   beginningBytes: 64,
 } as const;
@@ -79,12 +84,31 @@ export class ServerReplies implements FrameReceiver {
   }
 
   message(type: number, bytes: Uint8Array, at: number, available: number, total: number): number {
+    if (this.#state.replies.head === EXPECT.ownQuery) {
+      return this.#ownQuery(type, bytes, at, available === total ? at + total : -1);
+    }
     if (type === SERVER.dataRow) {
       this.#dataRows += 1;
       return FATE.forward;
     }
     if (!this.#note(type, bytes, at, available, total)) return FATE.discard;
     return this.#state.replies.head === EXPECT.local ? FATE.forwardNow : FATE.forward;
+  }
+
+  /** The answer to `askForState`, none of which is the client's. */
+  #ownQuery(type: number, bytes: Uint8Array, at: number, end: number): number {
+    const state = this.#state;
+    if (type === SERVER.notificationResponse || type === SERVER.parameterStatus) {
+      return FATE.forward;
+    }
+    if (type === SERVER.dataRow && end > 0) {
+      // A DataRow of one column: its count in two bytes, the length of its value in four, the value.
+      const start = at + 5 + 2 + 4;
+      state.heldStates.verified(Buffer.from(bytes.subarray(start, end)).toString("latin1"));
+    } else if (type === SERVER.readyForQuery) {
+      state.replies.shift();
+    }
+    return FATE.discard;
   }
 
   /** Takes note of one reply; false when the client must not see it. */
@@ -141,15 +165,11 @@ export class ServerReplies implements FrameReceiver {
     if (clearsState(tag)) {
       state.clearHeld();
       state.upstream?.statements.clear();
-    } else if (tag.startsWith("DEALLOCATE")) {
-      // The text named a statement as the client knows it; which the server has thrown away, if any, is not known.
-      state.held ??= "prepared statements";
-      if (tag === "DEALLOCATE ALL") {
-        state.statements.clear();
-        state.upstream?.statements.clear();
-      }
+    } else if (tag === "DEALLOCATE ALL") {
+      state.statements.clear();
+      state.upstream?.statements.clear();
     } else {
-      state.held ??= stateMadeByTag(tag);
+      state.heldStates.add(stateMadeByTag(tag));
     }
   }
 
@@ -162,6 +182,7 @@ export class ServerReplies implements FrameReceiver {
     if (rows > 0) meter.rows(rows);
     this.#dataRows = 0;
     state.copyingIn = false;
+    if (state.held !== null) state.heldStates.touched();
     state.statementSinceMs = this.#nowMs();
     const { head } = state.replies;
     if (head === EXPECT.execute) {

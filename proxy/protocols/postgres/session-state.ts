@@ -1,8 +1,9 @@
 /**
  * The state that a session keeps on its server beyond the protocol's own: what would be lost if the session went on
- * over another connection. Found by a scan of the query text and by the server's command tags, erring towards "there is
- * some": a session that holds state it does not have is only less frugal.
+ * over another connection. It is supposed by a scan of the query text and by the server's command tags, erring towards
+ * "there is some", and once the session rests the server is asked what there really is.
  */
+import { message } from "./messages.ts";
 
 /** Why a session is bound to its connection, in words for people. */
 export type HeldState =
@@ -75,6 +76,82 @@ export function stateMadeByTag(tag: string): HeldState | null {
       return "prepared statements";
     default:
       return null;
+  }
+}
+
+/** What the server can be asked about, by the letter with which `askForState` answers. */
+const ANSWERS: readonly (readonly [string, HeldState])[] = [
+  ["l", "LISTEN"],
+  ["t", "temporary tables"],
+  ["c", "a cursor WITH HOLD"],
+  ["a", "advisory locks"],
+  ["p", "prepared statements"],
+];
+
+/**
+ * Asks the server what a session holds there: one row, one text column, a letter for each kind. Every name is qualified,
+ * operators too, so that nothing in the tenant's search path answers in their place.
+ */
+export const askForState = message(
+  "Q",
+  `SELECT pg_catalog.concat(
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) THEN 'l' END,
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class
+      WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
+      OR EXISTS (SELECT FROM pg_catalog.pg_proc
+      WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
+      OR EXISTS (SELECT FROM pg_catalog.pg_type
+      WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN 't' END,
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) THEN 'c' END,
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks
+      WHERE locktype OPERATOR(pg_catalog.=) 'advisory'
+      AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'a' END,
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql) THEN 'p' END)`,
+);
+
+/** The state that a session holds, as far as is known. */
+export class HeldStates {
+  readonly #states = new Set<HeldState>();
+  /** One of them, or null: what the hot path looks at. */
+  first: HeldState | null = null;
+  /** Something has run since the server was last asked. */
+  #unverified = false;
+
+  add(state: HeldState | null): void {
+    if (state === null) return;
+    this.#states.add(state);
+    this.first ??= state;
+    this.#unverified = true;
+  }
+
+  /** A session that holds something has run another statement, which may have let it go. */
+  touched(): void {
+    this.#unverified = true;
+  }
+
+  clear(): void {
+    this.#states.clear();
+    this.first = null;
+  }
+
+  /** Whether asking the server can tell anything new: settings and what came too long to be read it cannot tell. */
+  get worthAsking(): boolean {
+    if (!this.#unverified || this.first === null) return false;
+    return ANSWERS.some(([, state]) => this.#states.has(state));
+  }
+
+  /** The server has been asked, and has answered with `letters`. */
+  verified(letters: string): void {
+    this.#unverified = false;
+    for (const [letter, state] of ANSWERS) {
+      if (letters.includes(letter)) this.#states.add(state);
+      else this.#states.delete(state);
+    }
+    this.first = [...this.#states][0] ?? null;
+  }
+
+  asked(): void {
+    this.#unverified = false;
   }
 }
 
