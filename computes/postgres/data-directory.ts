@@ -80,9 +80,16 @@ function run(program: string, args: readonly string[], user: ServerUser | null):
     child.once("error", reject);
     child.once("close", (code) => {
       if (code === 0) resolve();
-      else reject(new Error(`${path.basename(program)} failed (${code}): ${said.trim()}`));
+      else reject(new Error(`${path.basename(program)} failed (${code}): ${essenceOf(said)}`));
     });
   });
+}
+
+/** initdb quotes whole statements around what went wrong; the line that says so is enough. */
+function essenceOf(said: string): string {
+  const lines = said.trim().split("\n");
+  const telling = lines.find((line) => /PANIC|FATAL|error:/.test(line)) ?? lines.at(-1) ?? "";
+  return telling.trim();
 }
 
 export type ServerPhase = "starting" | "ready" | "stopping" | "standby";

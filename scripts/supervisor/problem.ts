@@ -6,9 +6,7 @@ export function explain(error: unknown): unknown {
   const code = (error as NodeJS.ErrnoException | null)?.code;
   const where = (error as NodeJS.ErrnoException | null)?.path ?? "the data directory";
   if (code === "ENOSPC" || code === "EDQUOT") {
-    return new Problem(
-      `The disk that holds ${where} is full. Free some space and start again; nothing was lost.`,
-    );
+    return diskFull(where);
   }
   if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
     return new Problem(
@@ -17,4 +15,15 @@ export function explain(error: unknown): unknown {
     );
   }
   return error;
+}
+
+/** Whether what a component said tells of a full disk. */
+export function diskFullProblem(said: string, where: string): Problem | null {
+  return /No space left on device|ENOSPC|Disk quota exceeded/.test(said) ? diskFull(where) : null;
+}
+
+function diskFull(where: string): Problem {
+  return new Problem(
+    `The disk that holds ${where} is full. Free some space and start again; nothing was lost.`,
+  );
 }

@@ -4,7 +4,7 @@ import { readLogTail } from "../../computes/postgres/log-tail.ts";
 import { describeExit, type ServerExit } from "../../computes/postgres/server.ts";
 import { signalProcess } from "../../computes/process-identity.ts";
 import type { Component, RunningComponent } from "./component.ts";
-import { Problem } from "./problem.ts";
+import { diskFullProblem, Problem } from "./problem.ts";
 import { type ComponentRecord, removeRecord, writeRecord } from "./records.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -179,10 +179,10 @@ export class Supervisor {
     if (error instanceof Problem) return error;
     const reason = error instanceof Error ? error.message : String(error);
     const tail = readLogTail(component.logFile).split("\n").slice(-6).join("\n  ");
-    return new Problem(
-      `The ${component.title} did not start: ${reason}\n` +
-        `Its log, ${component.logFile}, ends with:\n  ${tail}`,
-    );
+    const full = diskFullProblem(`${reason}\n${tail}`, this.#options.stateDirectory);
+    if (full !== null) return full;
+    const log = tail === "" ? "" : `\nIts log, ${component.logFile}, ends with:\n  ${tail}`;
+    return new Problem(`The ${component.title} did not start: ${reason}${log}`);
   }
 
   #note(watched: Watched, change: Partial<ComponentRecord>): void {
