@@ -138,6 +138,11 @@ ogel_is_installed() {
 }
 
 OGEL_BUN=$ogel_modules/.bin/bun
+if [ -z "${HOME:-}" ] || [ ! -w "$HOME" ]; then
+  # Bun would lay its cache of transpiled modules into the current directory.
+  BUN_RUNTIME_TRANSPILER_CACHE_PATH=0
+  export BUN_RUNTIME_TRANSPILER_CACHE_PATH
+fi
 if ! ogel_is_installed; then
   mkdir -p "$ogel_work" 2>/dev/null || ogel_fail "$ogel_modules cannot be written: dependencies go there."
   ogel_lock

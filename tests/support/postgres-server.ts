@@ -69,7 +69,7 @@ export async function startPostgres(
       deadlineMs: 20_000,
     });
   let server = await start();
-  let watchdog = watchOver(server.identity.pid);
+  let watchdog = watchOver(server.identity.pid, home);
   const password = readFileSync(path.join(template, "password"), "utf8");
   const stop = async (): Promise<void> => {
     await stopServer(server, { fastMs: 2_000, immediateMs: 5_000 });
@@ -92,7 +92,7 @@ export async function startPostgres(
     },
     restart: async () => {
       server = await start();
-      watchdog = watchOver(server.identity.pid);
+      watchdog = watchOver(server.identity.pid, home);
     },
     stop,
     [Symbol.asyncDispose]: stop,
@@ -151,11 +151,15 @@ async function copyDirectory(from: string, to: string): Promise<void> {
 }
 
 /**
- * Ends the server should the test process be killed: a shell waits for the end of its input, which comes with the end of
- * whoever holds the pipe's other end.
+ * Ends the server and removes its files should the test process be killed: a shell waits for the end of its input, which
+ * comes with the end of whoever holds the pipe's other end.
  */
-function watchOver(pid: number): { end(): void } {
-  const shell = Bun.spawn(["sh", "-c", `read -r word; test "$word" = done || kill -QUIT ${pid}`], {
+function watchOver(pid: number, home: string): { end(): void } {
+  const script = `read -r word; test "$word" = done && exit
+    kill -QUIT "$0"
+    for try in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$0" || break; sleep 0.3; done
+    rm -rf "$1"`;
+  const shell = Bun.spawn(["sh", "-c", script, String(pid), home], {
     stdin: "pipe",
     stdout: "ignore",
     stderr: "ignore",
@@ -165,7 +169,7 @@ function watchOver(pid: number): { end(): void } {
   return {
     end: () => {
       shell.stdin.write("done\n");
-      shell.stdin.end();
+      void shell.stdin.end();
     },
   };
 }

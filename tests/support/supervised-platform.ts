@@ -36,6 +36,7 @@ export function newPlace(): PlatformPlace {
   const environment = {
     PATH: process.env["PATH"] ?? "",
     HOME: "",
+    BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0",
     OGEL_DATA_DIR: directory,
     O7S_POSTGRES_PORT: String(ports[0]),
     O7S_REDIS_PORT: String(ports[1]),
