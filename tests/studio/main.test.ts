@@ -2,19 +2,29 @@
  * Starting and stopping Studio: what a person reads when it cannot start, and what is left when it
  * stops.
  */
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import path from "node:path";
 import { startService } from "../support/service.ts";
-import { startStudio } from "../support/studio.ts";
+import { startStudio, type TestStudio } from "../support/studio.ts";
 
 /** Servers are started here, on a machine that may be busy. */
 setDefaultTimeout(60_000);
 
 const MAIN = path.join(import.meta.dirname, "../../studio/main.ts");
 
+let studio: TestStudio;
+
+beforeAll(async () => {
+  studio = await startStudio();
+});
+
+afterAll(async () => {
+  await studio[Symbol.asyncDispose]();
+});
+
 async function failedStart(environment: Record<string, string>) {
   const child = Bun.spawn([process.execPath, MAIN], {
-    env: { PATH: process.env["PATH"] ?? "", ...environment },
+    env: { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "", ...environment },
     stdout: "pipe",
     stderr: "pipe",
   });
@@ -45,7 +55,6 @@ describe("a start that cannot succeed", () => {
   });
 
   test("for a port that is taken names the variable", async () => {
-    await using studio = await startStudio();
     const port = new URL(studio.url).port;
     const { message, exitCode } = await failedStart({ ...studio.environment, STUDIO_PORT: port });
     expect(exitCode).toBe(1);
@@ -69,7 +78,6 @@ describe("a start that cannot succeed", () => {
 });
 
 test("SIGTERM ends it cleanly, and a second start finds everything", async () => {
-  await using studio = await startStudio();
   const created = await studio.call("POST", "/orgs", { name: "Acme", tier: "FREE" });
   const second = await startService("studio/main.ts", studio.environment, "studio_ready");
   const url = `http://127.0.0.1:${second.started["port"]}/api/v1/orgs/${created.body["orgId"]}`;

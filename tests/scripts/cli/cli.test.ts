@@ -37,7 +37,7 @@ async function run(
 ): Promise<Run> {
   const child = Bun.spawn([process.execPath, ENTRY, ...args], {
     cwd: "/",
-    env: { PATH: process.env["PATH"] ?? "", ...environment },
+    env: { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "", ...environment },
     stdout: "pipe",
     stderr: "pipe",
   });
