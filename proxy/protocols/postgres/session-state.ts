@@ -28,7 +28,8 @@ const PLAIN: readonly (readonly [RegExp, HeldState])[] = [
     "temporary tables",
   ],
   [/\bpg_temp\b/i, "temporary tables"],
-  [/\bdeclare\b[\s\S]*\bwith\s+hold\b/i, "a cursor WITH HOLD"],
+  // Not tied to the DECLARE before it: looking on from each would take quadratic time.
+  [/\bwith\s+hold\b/i, "a cursor WITH HOLD"],
   [/\bpg_(?:try_)?advisory_lock/i, "advisory locks"],
   [/(?:^|;)\s*prepare\b(?!\s+transaction)/i, "prepared statements"],
   [/(?:^|;)\s*load\b/i, "session settings"],
