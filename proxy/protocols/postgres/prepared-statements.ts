@@ -4,6 +4,7 @@
  * statements again on whichever connection it gets.
  */
 import { BoundedMap } from "../../bounded-map.ts";
+import { copyOf } from "../../bytes.ts";
 import { message } from "./messages.ts";
 
 /** What a Parse message says apart from the name: text, number of parameter types, their OIDs. */
@@ -31,7 +32,7 @@ export class StatementRegistry {
     if (known !== undefined) return known;
     const statement = {
       serverName: `o7s_${++this.#lastNumber}`,
-      definition: bytes.slice(start, end),
+      definition: copyOf(bytes, start, end),
     };
     this.#byDefinition.set(key, statement);
     return statement;
