@@ -169,25 +169,32 @@ export class LocalComputeHost implements ComputeHost {
   }
 
   async status(computeId: DatabaseId): Promise<ComputeStatus | null> {
+    if (!this.#computes.has(computeId)) return null;
+    const storageBytes = await this.#storage.sample(computeId);
+    return this.#describe(computeId, storageBytes);
+  }
+
+  /** Of all computes at once, however many, so what they store is as of the last look. */
+  list(): Promise<readonly ComputeStatus[]> {
+    const all: ComputeStatus[] = [];
+    for (const computeId of this.#computes.keys()) {
+      const status = this.#describe(computeId, this.#storage.lastKnown(computeId));
+      if (status !== null) all.push(status);
+    }
+    return Promise.resolve(all);
+  }
+
+  #describe(computeId: DatabaseId, storageBytes: number): ComputeStatus | null {
     const compute = this.#computes.get(computeId);
     const metered = this.#parts.meter.read(computeId);
     if (compute === undefined || metered === null) return null;
     return {
       computeId,
       state: compute.state,
-      storageBytes: await this.#storage.sample(computeId),
+      storageBytes,
       computeSeconds: metered.millis / 1_000,
       wakes: metered.starts,
     };
-  }
-
-  async list(): Promise<readonly ComputeStatus[]> {
-    const all: ComputeStatus[] = [];
-    for (const computeId of [...this.#computes.keys()]) {
-      const status = await this.status(computeId);
-      if (status !== null) all.push(status);
-    }
-    return all;
   }
 
   /** Stops all computes; none can be woken from then on. */

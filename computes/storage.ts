@@ -6,6 +6,8 @@ const KEEP_MS = 30_000;
 export class StorageSampler {
   readonly #dataDirectoryOf: (computeId: DatabaseId) => string;
   readonly #samples = new Map<DatabaseId, { readonly bytes: number; readonly atMs: number }>();
+  readonly #stale = new Set<DatabaseId>();
+  #refresh: Promise<void> | null = null;
 
   constructor(dataDirectoryOf: (computeId: DatabaseId) => string) {
     this.#dataDirectoryOf = dataDirectoryOf;
@@ -19,6 +21,25 @@ export class StorageSampler {
     if (bytes === null) return known?.bytes ?? 0;
     this.#samples.set(computeId, { bytes, atMs: performance.now() });
     return bytes;
+  }
+
+  /** Bytes as of the last look, 0 where there was none; what is old is looked at in the background, one by one. */
+  lastKnown(computeId: DatabaseId): number {
+    const known = this.#samples.get(computeId);
+    if (known === undefined || performance.now() - known.atMs >= KEEP_MS) {
+      this.#stale.add(computeId);
+      this.#refresh ??= this.#refreshStale().finally(() => {
+        this.#refresh = null;
+      });
+    }
+    return known?.bytes ?? 0;
+  }
+
+  async #refreshStale(): Promise<void> {
+    for (const computeId of this.#stale) {
+      this.#stale.delete(computeId);
+      await this.sample(computeId);
+    }
   }
 
   forget(computeId: DatabaseId): void {

@@ -205,3 +205,13 @@ test("metrics count what runs", async () => {
   expect(text).toMatch(/^ogel_computes_running [1-9]\d*$/m);
   expect(text).toMatch(/^ogel_compute_wake_seconds_count [1-9]\d*$/m);
 });
+
+test("what a compute stores is told, while it sleeps too, and the list catches up with it", async () => {
+  const compute = await makeCompute(host);
+  await host.client.suspend(compute.computeId);
+  const status = await host.client.status(compute.computeId);
+  expect(status?.storageBytes).toBeGreaterThan(10_000_000);
+  await until("the list's own look at all", async () =>
+    (await host.client.list()).every(({ storageBytes }) => storageBytes > 10_000_000),
+  );
+});
