@@ -86,7 +86,7 @@ async function start(configuration: Configuration, log: Log): Promise<() => Prom
   const pools = createPools(configuration, layers, computeHosts);
 
   await tenants.start();
-  const reporting = startUsageReporting({ sql, log, directory: usageDirectory, counters });
+  const reporting = await startUsageReporting({ sql, log, directory: usageDirectory, counters });
   const closePorts = openPorts(configuration, layers, { sql, tls, pools, tenants });
   return async () => {
     await closePorts();

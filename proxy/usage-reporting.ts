@@ -16,12 +16,12 @@ export type UsageReporting = { close(): Promise<void> };
  * Reports for dead predecessors, then goes on reporting for this worker. A control plane that is away does not keep the
  * proxy from starting: what is counted stays in the files until it is back.
  */
-export function startUsageReporting(parts: {
+export async function startUsageReporting(parts: {
   readonly sql: Sql;
   readonly log: Log;
   readonly directory: string;
   readonly counters: UsageCounters;
-}): UsageReporting {
+}): Promise<UsageReporting> {
   const { sql, log, counters } = parts;
   const shippers = new Map<CounterFile, Promise<UsageShipper>>();
   let closed = false;
@@ -72,6 +72,8 @@ export function startUsageReporting(parts: {
       });
   };
   check();
+  // A reader of usage waits for the writers that are known by then: nothing is counted before this one is.
+  await Promise.allSettled(shippers.values());
   const timer = setInterval(check, NEW_FILE_CHECK_MS);
 
   return {
