@@ -15,11 +15,6 @@ export function uint32At(bytes: Uint8Array, at: number): number {
   );
 }
 
-/** A copy of `bytes[start, end)`. `slice` would do for a Uint8Array, but a Buffer's own is a view. */
-export function copyOf(bytes: Uint8Array, start = 0, end = bytes.length): Uint8Array {
-  return Uint8Array.prototype.slice.call(bytes, start, end);
-}
-
 /** The offset of the first zero byte in `bytes[start, end)`, or -1. */
 export function zeroIn(bytes: Uint8Array, start: number, end: number): number {
   const at = bytes.indexOf(0, start);
@@ -30,6 +25,6 @@ export function zeroIn(bytes: Uint8Array, start: number, end: number): number {
  * A copy of `bytes[start, end)` in memory of its own. `slice` is none on a Buffer, which is what sockets hand out: there
  * it is a view that keeps all of what was read with it alive.
  */
-export function copyOf(bytes: Uint8Array, start: number, end: number): Uint8Array {
+export function copyOf(bytes: Uint8Array, start = 0, end = bytes.length): Uint8Array {
   return new Uint8Array(bytes.subarray(start, end));
 }

@@ -3,6 +3,7 @@
  * stops reading from the other side meanwhile, so what is kept is at most what had been read by then.
  */
 import type { Socket } from "bun";
+import { copyOf } from "./bytes.ts";
 
 export class Outbox<Data> {
   #socket: Socket<Data>;
@@ -28,7 +29,7 @@ export class Outbox<Data> {
     if (this.#backlogBytes === 0 && at < end)
       at += Math.max(0, this.#socket.write(bytes, at, end - at));
     if (at >= end) return this.#backlogBytes === 0;
-    this.#backlog.push(bytes.slice(at, end));
+    this.#backlog.push(copyOf(bytes, at, end));
     this.#backlogBytes += end - at;
     return false;
   }

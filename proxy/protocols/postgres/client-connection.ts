@@ -3,7 +3,7 @@
  * waits for something are kept, within a bound.
  */
 import type { Socket } from "bun";
-import { uint32At } from "../../bytes.ts";
+import { copyOf, uint32At } from "../../bytes.ts";
 import { type Denial, protocolViolation } from "../../denial.ts";
 import { Outbox } from "../../outbox.ts";
 import { errorResponse } from "./errors.ts";
@@ -209,7 +209,7 @@ export class ClientConnection {
       resolve(null);
       return;
     }
-    this.#pending = this.#pending.slice(parsed.bytes);
+    this.#pending = copyOf(this.#pending, parsed.bytes);
     resolve(parsed.packet);
   }
 
@@ -221,8 +221,8 @@ export class ClientConnection {
     if (isPassword && length >= 4 && length <= PASSWORD_MESSAGE_BYTES_MAX) {
       if (pending.length < length + 1) return;
       this.#wanted = null;
-      this.#pending = pending.slice(length + 1);
-      resolve(pending.slice(5, length + 1));
+      this.#pending = copyOf(pending, length + 1);
+      resolve(copyOf(pending, 5, length + 1));
       return;
     }
     this.#wanted = null;

@@ -2,7 +2,7 @@
  * What a client sends: each message is admitted by the layers, noted in what the server owes, and forwarded; names of
  * prepared statements are replaced by the servers' own.
  */
-import { byteAt, zeroIn } from "../../bytes.ts";
+import { byteAt, copyOf, zeroIn } from "../../bytes.ts";
 import { type Denial, protocolViolation, statementExists, statementUnknown } from "../../denial.ts";
 import { admitRequest, type Layers, logDenial } from "../../pipeline.ts";
 import { errorResponse } from "./errors.ts";
@@ -210,10 +210,12 @@ export class ClientMessages implements FrameReceiver {
 
   #sync(): number {
     const state = this.#state;
+    // While it takes a batch's rows the server ignores a Sync: the batch goes on after them.
+    if (state.copyingIn && state.replies.head === EXPECT.execute) return FATE.forward;
     state.batchExecutes = 0;
     state.batchOpen = false;
-    state.replies.skipping = false;
     this.#denyingUntilSync = false;
+    state.replies.skipping = false;
     if (state.upstream === null) {
       this.#answer(readyForQuery(STATUS.idle));
       return FATE.discard;
@@ -224,6 +226,7 @@ export class ClientMessages implements FrameReceiver {
 
   #copyEnds(): number {
     const state = this.#state;
+    if (state.replies.length > 0) state.replies.push(EXPECT.copyEnd);
     if (state.copyingIn) {
       const now = this.#nowMs();
       state.copyingIn = false;
@@ -252,7 +255,7 @@ export class ClientMessages implements FrameReceiver {
     state.unkept.delete(name);
     this.#noteState(bytes, nameEnd + 1, zeroIn(bytes, nameEnd + 1, at + total));
     if (name === "") {
-      state.unnamed = bytes.slice(nameEnd + 1, at + total);
+      state.unnamed = copyOf(bytes, nameEnd + 1, at + total);
       this.#upstream().unnamedOf = state;
       state.pendingStatements.push({ statement: null, clientName: name });
       state.expect(EXPECT.parse, now);

@@ -5,7 +5,7 @@
  * Invariant: every byte pushed is forwarded, discarded, or kept, exactly once and in order. What is kept is at most a
  * header, a message that is wanted whole, or what came after a message that has to wait.
  */
-import { byteAt, uint32At } from "../../bytes.ts";
+import { byteAt, copyOf, uint32At } from "../../bytes.ts";
 
 /** What becomes of a message. */
 export const FATE = {
@@ -166,6 +166,8 @@ export class FrameReader {
       at = next;
     }
     if (runStart < at) receiver.forward(bytes, runStart, at);
-    if (at < end && !this.#stopped) this.#kept = borrowed ? bytes.slice(at) : bytes.subarray(at);
+    if (at < end && !this.#stopped) {
+      this.#kept = borrowed ? copyOf(bytes, at) : bytes.subarray(at);
+    }
   }
 }

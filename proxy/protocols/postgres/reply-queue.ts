@@ -21,6 +21,8 @@ export const EXPECT = {
   ownParse: 9,
   ownClose: 10,
   ownQuery: 12,
+  /** CopyDone or CopyFail: has no answer, but parts the Syncs that a COPY ignores from those that it does not. */
+  copyEnd: 13,
   /** Not sent at all: an answer of our own that the client gets in this place. */
   local: 11,
 } as const;
@@ -61,7 +63,30 @@ export class ReplyQueue {
     this.#head = (this.#head + 1) & (this.#entries.length - 1);
     this.#length -= 1;
     if (endsWithReady(kind)) this.#readies -= 1;
+    if (this.head === EXPECT.copyEnd) this.shift();
     return kind;
+  }
+
+  /**
+   * The server has begun to take the rows of a COPY for the Execute at the head: it ignores each Sync that was sent
+   * before the rows' end, and answers none of them.
+   */
+  ignoreSyncs(): void {
+    if (this.head !== EXPECT.execute) return;
+    const mask = this.#entries.length - 1;
+    let kept = 0;
+    let ended = false;
+    for (let i = 0; i < this.#length; i++) {
+      const kind = this.#entries[(this.#head + i) & mask] as number;
+      ended ||= kind === EXPECT.copyEnd;
+      if (kind === EXPECT.sync && !ended) {
+        this.#readies -= 1;
+        continue;
+      }
+      this.#entries[(this.#head + kept) & mask] = kind;
+      kept += 1;
+    }
+    this.#length = kept;
   }
 
   /**

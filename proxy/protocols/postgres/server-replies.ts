@@ -139,8 +139,7 @@ export class ServerReplies implements FrameReceiver {
         if (this.#state.replies.head === EXPECT.describe) this.#state.replies.shift();
         return true;
       case SERVER.copyInResponse:
-        this.#state.copyingIn = true;
-        this.#state.session.meter.stall(this.#nowMs());
+        this.#copyInBegins();
         return true;
       default:
         return true;
@@ -155,6 +154,15 @@ export class ServerReplies implements FrameReceiver {
     replies.shift();
     if (head !== EXPECT.bind && head !== EXPECT.close) pendingStatements.shift();
     return head === kind;
+  }
+
+  #copyInBegins(): void {
+    const state = this.#state;
+    state.copyingIn = true;
+    state.session.meter.stall(this.#nowMs());
+    if (state.replies.head !== EXPECT.execute) return;
+    state.replies.ignoreSyncs();
+    if (state.replies.readies === 0) state.batchOpen = true;
   }
 
   #commandComplete(bytes: Uint8Array, start: number, end: number): void {

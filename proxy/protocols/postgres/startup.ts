@@ -2,7 +2,7 @@
  * The first packet of a connection: SSLRequest, GSSENCRequest, CancelRequest or StartupMessage. Source: PostgreSQL
  * documentation, "Message Formats"; the bounds are those of the server (`ProcessStartupPacket`).
  */
-import { uint32At, zeroIn } from "../../bytes.ts";
+import { copyOf, uint32At, zeroIn } from "../../bytes.ts";
 import { STARTUP } from "./messages.ts";
 
 export const STARTUP_BYTES_MIN = 8;
@@ -51,7 +51,7 @@ export function parseStartup(bytes: Uint8Array, start: number, end: number): Sta
   if (code === STARTUP.cancelRequest) {
     const keyBytes = length - 12;
     if (keyBytes < 4 || keyBytes > CANCEL_KEY_BYTES_MAX) return invalid("invalid cancel request");
-    const key = bytes.slice(start + 12, stop);
+    const key = copyOf(bytes, start + 12, stop);
     return packet({ type: "cancel", pid: uint32At(bytes, start + 8), key });
   }
   if (code >>> 16 !== 3) {

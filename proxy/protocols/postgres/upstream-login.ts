@@ -5,7 +5,7 @@
 import type { Socket } from "bun";
 import { clientProof, type ScramParameters, saltPassword } from "../../../platform/scram.ts";
 import { BoundedMap } from "../../bounded-map.ts";
-import { uint32At } from "../../bytes.ts";
+import { copyOf, uint32At } from "../../bytes.ts";
 import type { UpstreamTarget } from "../../layers/database-router.ts";
 import {
   AUTHENTICATION,
@@ -134,7 +134,7 @@ class UpstreamLogin {
       this.#message(this.#received[at] ?? 0, this.#received.subarray(at, at + length + 1));
       at += length + 1;
     }
-    this.#received = this.#received.slice(at);
+    this.#received = copyOf(this.#received, at);
   }
 
   #askForTls(): void {
@@ -192,7 +192,7 @@ class UpstreamLogin {
       }
       case SERVER.backendKeyData:
         connection.processId = uint32At(body, 0);
-        connection.secretKey = body.slice(4);
+        connection.secretKey = copyOf(body, 4);
         break;
       case SERVER.readyForQuery:
         this.#finished = true;
@@ -200,7 +200,7 @@ class UpstreamLogin {
         break;
       case SERVER.errorResponse: {
         const fields = errorFields(body);
-        this.fail(fields.get("M") ?? "", fields.get("C") ?? "08006", whole.slice());
+        this.fail(fields.get("M") ?? "", fields.get("C") ?? "08006", copyOf(whole));
         break;
       }
       default:
