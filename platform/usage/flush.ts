@@ -3,6 +3,8 @@
  * that a client has received by then.
  */
 import type { Sql } from "postgres";
+import { type Listener, startListener } from "../control/listener.ts";
+import type { Log } from "../log.ts";
 
 const FLUSH_CHANNEL = "ogel_usage_flush";
 
@@ -34,22 +36,31 @@ export async function flushUsage(sql: Sql, deadlineMs: number): Promise<{ comple
 }
 
 /**
- * Calls `flush` with the number of each flush request, newest only where several come together, and once with the
- * latest after every (re)connection, when some may have been missed.
+ * Calls `flush` with the number of each flush request, and with the latest after every reconnection, when some may have
+ * been missed. Rejects when it cannot listen to begin with; from then on it keeps listening until it is closed.
  */
 export async function onFlushRequest(
   sql: Sql,
+  log: Log,
   flush: (request: string) => void,
-): Promise<{ close(): Promise<void> }> {
-  const subscription = await sql.listen(FLUSH_CHANNEL, flush, () => {
+): Promise<Listener> {
+  const flushLatest = (): void => {
     // A sequence that was never used shows its first number as its last one.
     sql<{ id: string }[]>`
       SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS id FROM usage_flush_request`.then(
       ([row]) => flush(row?.id ?? "0"),
       () => {}, // The connection went again: the next one asks once more.
     );
+  };
+  const listener = await startListener({
+    sql,
+    log,
+    channel: FLUSH_CHANNEL,
+    notified: flush,
+    reset: flushLatest,
   });
-  return { close: () => subscription.unlisten() };
+  flushLatest();
+  return listener;
 }
 
 /** Notes that a writer has reported all it had counted when it heard of `request`. */

@@ -65,7 +65,7 @@ export async function startUsageShipper(options: UsageShipperOptions): Promise<U
     };
     enqueue(false, false).then(done, done);
   }, options.intervalMs ?? 1_000);
-  const subscription = await onFlushRequest(sql, (request) => {
+  const subscription = await onFlushRequest(sql, log, (request) => {
     enqueue(false, true)
       .then(() => answerFlush(sql, writerId, request))
       .catch(() => {}); // Already logged; the reader's deadline covers it.
