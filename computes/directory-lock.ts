@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { identifyProcess, isRunning, type ProcessIdentity } from "./process-identity.ts";
+import { identifyProcess, isRunning, type ProcessIdentity } from "../platform/process-identity.ts";
 
 /** Another process serves the directory. */
 export class DirectoryLockedError extends Error {

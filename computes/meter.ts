@@ -8,8 +8,8 @@ import path from "node:path";
 import type { DatabaseId, OrgId } from "../platform/ids.ts";
 import { parseDatabaseId, parseOrgId } from "../platform/ids.ts";
 import type { Log } from "../platform/log.ts";
+import type { ProcessIdentity } from "../platform/process-identity.ts";
 import { readIfThere, writeFileWhole } from "./files.ts";
-import type { ProcessIdentity } from "./process-identity.ts";
 
 type Life = ProcessIdentity & { readonly startedAtMs: number };
 

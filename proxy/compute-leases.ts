@@ -41,6 +41,8 @@ export class ComputeLease {
   #lastUseMs = Number.NEGATIVE_INFINITY;
   #lastRenewalMs = Number.NEGATIVE_INFINITY;
   #waking: Waking | null = null;
+  /** A user has said since the last look that it needs the compute. */
+  #touched = false;
 
   constructor(computeId: DatabaseId, host: ComputeHost, options: ComputeLeasesOptions) {
     this.computeId = computeId;
@@ -58,15 +60,13 @@ export class ComputeLease {
   /** Starts the compute if it sleeps. Concurrent calls share one wake. */
   wake(): Waking {
     this.#lastUseMs = this.#options.nowMs();
-    this.#waking ??= this.#acquire().finally(() => {
-      this.#waking = null;
-    });
-    return this.#waking;
+    return this.#acquireOnce();
   }
 
   /** Notes that the compute is in use without a query: an open transaction, session state, a running statement. */
   touch(nowMs: number): void {
     this.#lastUseMs = nowMs;
+    this.#touched = true;
   }
 
   /** Nobody uses it and the compute may sleep: a later session begins with a new one. */
@@ -76,10 +76,14 @@ export class ComputeLease {
 
   /** Called on a timer. Renews the lease if there has been traffic, otherwise lets it run out and tells the users. */
   keep(nowMs: number): void {
+    this.#touched = false;
     for (const user of this.users) user.keepAwake(nowMs, this);
-    if (this.#running === null || this.#waking !== null) return;
-    if (this.#lastUseMs > this.#lastRenewalMs) {
-      this.wake().catch(() => {}); // A failure is answered to whoever queries next.
+    if (this.#waking !== null) return;
+    // Past queries renew the lease of a compute that runs; one that has gone is only brought back for who needs it now.
+    if (this.#touched || (this.#running !== null && this.#lastUseMs > this.#lastRenewalMs)) {
+      this.#acquireOnce().catch(() => {}); // A failure is answered to whoever queries next.
+    } else if (this.#running === null) {
+      return;
     } else if (nowMs >= this.#validUntilMs - RENEWAL_INTERVAL_MS) {
       this.#running = null;
       for (const user of this.users) user.computeSleeps();
@@ -88,7 +92,16 @@ export class ComputeLease {
 
   /** The process is known to be gone: the next use wakes it. */
   lost(generation: number): void {
-    if (this.#running?.generation === generation) this.#validUntilMs = Number.NEGATIVE_INFINITY;
+    if (this.#running?.generation !== generation) return;
+    this.#running = null;
+    this.#validUntilMs = Number.NEGATIVE_INFINITY;
+  }
+
+  #acquireOnce(): Waking {
+    this.#waking ??= this.#acquire().finally(() => {
+      this.#waking = null;
+    });
+    return this.#waking;
   }
 
   async #acquire(): Promise<RunningCompute | Denial> {

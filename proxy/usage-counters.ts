@@ -20,8 +20,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { type DatabaseId, type OrgId, parseDatabaseId, parseOrgId } from "../platform/ids.ts";
+import { identifyProcess } from "../platform/process-identity.ts";
 import { QUANTITIES, type UsageTotals, zeroQuantities } from "../platform/usage/quantities.ts";
-import { ownProcess, processLives } from "./process-identity.ts";
 
 const MAGIC = "ogelcnt1";
 const HEADER_BYTES = 128;
@@ -100,7 +100,7 @@ export class CounterFile {
     const path = join(directory, `${writerId}${FILE_SUFFIX}`);
     // Real blocks are written, not a hole: a store into a hole of a full disk would kill the process.
     const blank = new Uint8Array(FILE_BYTES);
-    blank.set(new TextEncoder().encode(`${MAGIC}${ownProcess()}\n`));
+    blank.set(new TextEncoder().encode(`${MAGIC}${describe(process.pid)}\n`));
     const file = openSync(path, "wx", 0o600);
     try {
       for (let at = 0; at < blank.length; ) at += writeSync(file, blank, at);
@@ -149,8 +149,8 @@ export function leftOverFiles(directory: string): readonly LeftOverFile[] {
     const path = join(directory, name);
     const bytes = new Uint8Array(readFileSync(path));
     const header = new TextDecoder().decode(bytes.subarray(0, HEADER_BYTES));
-    const process = header.slice(MAGIC.length, header.indexOf("\n"));
-    if (!header.startsWith(MAGIC) || processLives(process)) continue;
+    const writer = header.slice(MAGIC.length, header.indexOf("\n"));
+    if (!header.startsWith(MAGIC) || describe(Number.parseInt(writer, 10)) === writer) continue;
     found.push({
       path,
       modifiedAtMs: statSync(path).mtimeMs,
@@ -159,6 +159,12 @@ export function leftOverFiles(directory: string): readonly LeftOverFile[] {
     });
   }
   return found;
+}
+
+/** A living process as text, null where there is none: its number alone does not tell it from a later one. */
+function describe(pid: number): string | null {
+  const identity = identifyProcess(pid);
+  return identity === null ? null : `${identity.pid} ${identity.startMark}`;
 }
 
 function readRows(bytes: Uint8Array): UsageTotals[] {

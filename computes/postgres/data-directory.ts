@@ -7,7 +7,7 @@ import {
   identifyProcess,
   type ProcessIdentity,
   workingDirectoryOf,
-} from "../process-identity.ts";
+} from "../../platform/process-identity.ts";
 import type { PostgresBinaries } from "./binaries.ts";
 import { asUser, giveTo, type ServerUser } from "./server-user.ts";
 

@@ -4,7 +4,7 @@
  */
 import { readdirSync, realpathSync, rmSync } from "node:fs";
 import path from "node:path";
-import { commandLineOf, workingDirectoryOf } from "../process-identity.ts";
+import { commandLineOf, workingDirectoryOf } from "../../platform/process-identity.ts";
 import { findServerProcess } from "./data-directory.ts";
 
 /** Ends the PostgreSQL processes that work in a data directory. Only for one whose postmaster is known to be gone. */

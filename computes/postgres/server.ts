@@ -8,7 +8,7 @@ import {
   isRunning,
   type ProcessIdentity,
   signalProcess,
-} from "../process-identity.ts";
+} from "../../platform/process-identity.ts";
 import type { PostgresBinaries } from "./binaries.ts";
 import { findServerProcess, readPostmasterFile } from "./data-directory.ts";
 import { readLogTail } from "./log-tail.ts";

@@ -5,7 +5,7 @@ import {
   identifyProcess,
   type ProcessIdentity,
   signalProcess,
-} from "../../computes/process-identity.ts";
+} from "../../platform/process-identity.ts";
 import type { LogFiles } from "./log-files.ts";
 import { REPOSITORY } from "./settings.ts";
 

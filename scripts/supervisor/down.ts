@@ -2,7 +2,7 @@
 import { existsSync, realpathSync } from "node:fs";
 import path from "node:path";
 import { DirectoryLockedError, lockDirectory } from "../../computes/directory-lock.ts";
-import { isRunning, signalProcess } from "../../computes/process-identity.ts";
+import { isRunning, signalProcess } from "../../platform/process-identity.ts";
 import { reapLeftovers } from "./records.ts";
 import type { Terminal } from "./terminal.ts";
 import { LOCK_FILE } from "./up.ts";

@@ -3,8 +3,8 @@ import { existsSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { readIfThere, writeFileWhole } from "../../computes/files.ts";
 import { adoptServer, stopServer } from "../../computes/postgres/server.ts";
-import { isRunning, type ProcessIdentity, signalProcess } from "../../computes/process-identity.ts";
 import { reapComputes } from "../../computes/reap.ts";
+import { isRunning, type ProcessIdentity, signalProcess } from "../../platform/process-identity.ts";
 
 export type ComponentRecord = {
   readonly state: "waiting" | "starting" | "running" | "restarting" | "stopping" | "stopped";

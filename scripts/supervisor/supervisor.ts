@@ -2,7 +2,7 @@
 
 import { readLogTail } from "../../computes/postgres/log-tail.ts";
 import { describeExit, type ServerExit } from "../../computes/postgres/server.ts";
-import { signalProcess } from "../../computes/process-identity.ts";
+import { signalProcess } from "../../platform/process-identity.ts";
 import type { Component, RunningComponent } from "./component.ts";
 import { diskFullProblem, Problem } from "./problem.ts";
 import { type ComponentRecord, removeRecord, writeRecord } from "./records.ts";

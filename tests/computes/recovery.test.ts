@@ -2,8 +2,8 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import path from "node:path";
 import { adoptServer } from "../../computes/postgres/server.ts";
-import { isRunning } from "../../computes/process-identity.ts";
 import type { NewCompute } from "../../platform/compute-host.ts";
+import { isRunning } from "../../platform/process-identity.ts";
 import {
   connectTo,
   makeCompute,

@@ -266,6 +266,8 @@ export class UpstreamPool implements ComputeUser {
         const index = this.#idle.indexOf(upstream);
         if (index >= 0) this.#idle.splice(index, 1);
         this.#forget(upstream);
+        // Where it was a compute that has been stopped, its lease must not be renewed: that would start it again.
+        this.#lease?.lost(upstream.generation);
       },
     };
   }

@@ -1,8 +1,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, writeFileSync } from "node:fs";
 import postgres from "postgres";
-import { identifyProcess } from "../../../computes/process-identity.ts";
 import { parseAdminServer } from "../../../platform/endpoints.ts";
+import { identifyProcess } from "../../../platform/process-identity.ts";
 import { startPostgres, type TestPostgres } from "../../support/postgres-server.ts";
 
 setDefaultTimeout(60_000);

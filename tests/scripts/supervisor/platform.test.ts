@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { renameSync } from "node:fs";
 import path from "node:path";
 import postgres, { type Sql } from "postgres";
-import { identifyProcess } from "../../../computes/process-identity.ts";
+import { identifyProcess } from "../../../platform/process-identity.ts";
 import { readDemo } from "../../../scripts/supervisor/demo.ts";
 import { newPlace, type PlatformPlace, type Run } from "../../support/supervised-platform.ts";
 import { until } from "../../support/until.ts";

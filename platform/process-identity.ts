@@ -13,7 +13,7 @@ export type ProcessIdentity = {
 
 /** The identity of the process that has `pid` now, or null where there is none (a zombie counts as none). */
 export function identifyProcess(pid: number): ProcessIdentity | null {
-  if (!Number.isInteger(pid) || pid <= 1) return null;
+  if (!Number.isInteger(pid) || pid < 1) return null;
   const startMark = process.platform === "linux" ? linuxStartMark(pid) : portableStartMark(pid);
   return startMark === null ? null : { pid, startMark };
 }
