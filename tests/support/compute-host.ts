@@ -9,7 +9,6 @@ import {
   renameSync,
   rmSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import postgres, { type Sql } from "postgres";
 import { copyDirectory } from "../../computes/copy-directory.ts";
@@ -24,6 +23,7 @@ import {
   upstreamVerifier,
 } from "../../platform/upstream-credentials.ts";
 import { type Service, startService } from "./service.ts";
+import { temporaryRoot } from "./temporary-root.ts";
 
 const MASTER_KEY = parseMasterKey("7c".repeat(32)) as MasterKey;
 const SECRET = "a-secret-of-this-test";
@@ -45,8 +45,9 @@ export type TestComputeHost = {
 export async function startComputeHost(
   environment: Readonly<Record<string, string>> = {},
 ): Promise<TestComputeHost> {
-  const directory = mkdtempSync(path.join(tmpdir(), "ogel-ch-"));
+  const directory = mkdtempSync(path.join(temporaryRoot(), "ogel-ch-"));
   chmodSync(directory, 0o711); // The servers' user has to get to its own directories in it.
+  const watchdog = watchOver(directory);
   await layTemplate(directory);
   const socket = path.join(directory, "host.sock");
   const host: TestComputeHost = {
@@ -90,6 +91,7 @@ export async function startComputeHost(
       await host.stop();
       await reapComputes(directory);
       rmSync(directory, { recursive: true, force: true });
+      watchdog.end();
     },
   };
   await host.start();
@@ -106,7 +108,7 @@ const TEMPLATE_PARTS = ["superuser", "templates"] as const;
 function templateCache(): string {
   const source = readFileSync(new URL("../../computes/template.ts", import.meta.url));
   const hash = createHash("sha256").update(source).digest("hex").slice(0, 12);
-  return path.join(tmpdir(), `ogel-tests-${process.getuid?.() ?? 0}`, `computes-${hash}`);
+  return path.join(temporaryRoot(), `ogel-tests-${process.getuid?.() ?? 0}`, `computes-${hash}`);
 }
 
 async function layTemplate(directory: string): Promise<void> {
@@ -130,6 +132,31 @@ async function keepTemplate(directory: string): Promise<void> {
   } catch {
     rmSync(half, { recursive: true, force: true }); // Another test process was faster.
   }
+}
+
+/**
+ * Ends the host and removes its files should the test process be killed: a shell waits for the end of its input. The
+ * host's lock says which process it is; it stops its computes itself.
+ */
+function watchOver(directory: string): { end(): void } {
+  const script = `read -r word; test "$word" = done && exit
+    pid=$(sed -n 's/.*"pid":\\([0-9]*\\).*/\\1/p' "$0/host.lock")
+    test -n "$pid" && kill -TERM "$pid"
+    for try in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" || break; sleep 0.3; done
+    rm -rf "$0"`;
+  const shell = Bun.spawn(["sh", "-c", script, directory], {
+    stdin: "pipe",
+    stdout: "ignore",
+    stderr: "ignore",
+    detached: true,
+  });
+  shell.unref();
+  return {
+    end: () => {
+      shell.stdin.write("done\n");
+      void shell.stdin.end();
+    },
+  };
 }
 
 /** A compute to be: ids of its own, and a verifier of the password that `connectTo` uses. */

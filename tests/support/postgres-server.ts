@@ -11,12 +11,12 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { findPostgres, type PostgresBinaries } from "../../computes/postgres/binaries.ts";
 import { initializeDataDirectory, SUPERUSER } from "../../computes/postgres/data-directory.ts";
 import { type PostgresServer, startServer, stopServer } from "../../computes/postgres/server.ts";
 import { chooseServerUser, giveTo, type ServerUser } from "../../computes/postgres/server-user.ts";
+import { temporaryRoot } from "./temporary-root.ts";
 
 export type TestPostgres = {
   /** In the form that `parseAdminServer` reads. */
@@ -52,7 +52,7 @@ export async function startPostgres(
   options: { readonly settings?: Readonly<Record<string, string | number>> } = {},
 ): Promise<TestPostgres> {
   const { user, binaries, template } = await prepareOnce();
-  const home = mkdtempSync(path.join(tmpdir(), "ogel-pg-"));
+  const home = mkdtempSync(path.join(temporaryRoot(), "ogel-pg-"));
   giveTo(user, home);
   const dataDirectory = path.join(home, "data");
   await copyDirectory(path.join(template, "data"), dataDirectory);
@@ -117,7 +117,7 @@ function prepareOnce(): Promise<Prepared> {
 async function prepare(): Promise<Prepared> {
   const user = chooseServerUser(process.env["OGEL_SERVER_USER"] ?? null);
   const owner = process.getuid?.() ?? 0;
-  const home = path.join(tmpdir(), `ogel-tests-${owner}`);
+  const home = path.join(temporaryRoot(), `ogel-tests-${owner}`);
   mkdirSync(home, { recursive: true, mode: 0o755 });
   if (lstatSync(home).uid !== owner) throw new Error(`${home} belongs to somebody else.`);
   const binaries = findPostgres({ user, copiesDirectory: home });
