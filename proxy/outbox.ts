@@ -2,20 +2,24 @@
  * Writing to a socket that may not take everything: what it does not take is kept, in order, until it drains. Its owner
  * stops reading from the other side meanwhile, so what is kept is at most what had been read by then.
  */
-import type { Socket } from "bun";
 import { copyOf } from "./bytes.ts";
 
-export class Outbox<Data> {
-  #socket: Socket<Data>;
+/** A socket, as far as writing to it goes: returns how many bytes it has taken. */
+export type WritableSocket = {
+  write(bytes: Uint8Array, offset?: number, length?: number): number;
+};
+
+export class Outbox {
+  #socket: WritableSocket;
   #backlog: Uint8Array[] = [];
   #backlogBytes = 0;
 
-  constructor(socket: Socket<Data>) {
+  constructor(socket: WritableSocket) {
     this.#socket = socket;
   }
 
   /** After a TLS upgrade the same connection goes on over another socket. */
-  replaceSocket(socket: Socket<Data>): void {
+  replaceSocket(socket: WritableSocket): void {
     this.#socket = socket;
   }
 

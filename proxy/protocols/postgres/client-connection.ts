@@ -6,6 +6,7 @@ import type { Socket } from "bun";
 import { copyOf, uint32At } from "../../bytes.ts";
 import { type Denial, protocolViolation } from "../../denial.ts";
 import { Outbox } from "../../outbox.ts";
+import { DirectTls } from "./direct-tls.ts";
 import { errorResponse } from "./errors.ts";
 import type { Relay } from "./relay.ts";
 import { parseStartup, type StartupPacket } from "./startup.ts";
@@ -30,7 +31,9 @@ export type TlsContext = {
 export class ClientConnection {
   readonly address: string;
   #socket: Socket<ClientConnection>;
-  readonly #outbox: Outbox<ClientConnection>;
+  /** Set where the client began with TLS: it stands between the socket and everything else. */
+  #directTls: DirectTls | null = null;
+  readonly #outbox: Outbox;
   readonly #closeListeners: (() => void)[] = [];
   #pending: Uint8Array = new Uint8Array(0);
   #wanted: Wanted | null = null;
@@ -107,6 +110,27 @@ export class ClientConnection {
     });
   }
 
+  /** Goes on over TLS that the client has begun without asking. False when the handshake failed. */
+  secure(tls: TlsContext): Promise<boolean> {
+    return new Promise((resolve) => {
+      this.#handshake = resolve;
+      const secured = (success: boolean): void => {
+        this.#encrypted ||= success;
+        this.#handshake?.(success);
+        this.#handshake = null;
+      };
+      const hello = this.#pending;
+      this.#pending = new Uint8Array(0);
+      this.#directTls = new DirectTls(this.#socket, tls, {
+        secured,
+        received: (bytes) => this.#take(bytes),
+        drained: () => this.#outboxDrained(),
+      });
+      this.#outbox.replaceSocket(this.#directTls);
+      this.#directTls.feed(hello);
+    });
+  }
+
   /** Hands the connection over: from now on what the client sends goes to the relay. */
   relayTo(relay: Relay): void {
     this.#relay = relay;
@@ -128,17 +152,17 @@ export class ClientConnection {
   }
 
   pauseReading(): void {
-    if (!this.#closed) this.#socket.pause();
+    if (!this.#closed) (this.#directTls ?? this.#socket).pause();
   }
 
   resumeReading(): void {
-    if (!this.#closed) this.#socket.resume();
+    if (!this.#closed) (this.#directTls ?? this.#socket).resume();
   }
 
   close(): void {
     if (this.#closed || this.#closing) return;
     this.#closing = true;
-    if (this.#outbox.backlogBytes === 0) this.#socket.end();
+    if (this.#outbox.backlogBytes === 0) (this.#directTls ?? this.#socket).end();
     // A client that does not take its last bytes must not keep its place by that.
     const deadline = setTimeout(() => this.destroy(), LAST_BYTES_DEADLINE_MS);
     this.whenClosed(() => clearTimeout(deadline));
@@ -146,7 +170,7 @@ export class ClientConnection {
 
   /** Ends it at once, whatever is still to be written. */
   destroy(): void {
-    this.#socket.terminate();
+    (this.#directTls ?? this.#socket).terminate();
     this.ended();
   }
 
@@ -158,6 +182,17 @@ export class ClientConnection {
   }
 
   received(bytes: Uint8Array): void {
+    if (this.#directTls === null) this.#take(bytes);
+    else this.#directTls.feed(copyOf(bytes));
+  }
+
+  drained(): void {
+    if (this.#directTls === null) this.#outboxDrained();
+    else this.#directTls.socketDrained();
+  }
+
+  /** Bytes of the protocol, decrypted where they were encrypted. */
+  #take(bytes: Uint8Array): void {
     if (this.#relay !== null) {
       this.#relay.clientData(bytes);
       return;
@@ -171,15 +206,16 @@ export class ClientConnection {
     this.#serve();
   }
 
-  drained(): void {
+  #outboxDrained(): void {
     if (this.#closed || !this.#outbox.drain()) return;
-    if (this.#closing) this.#socket.end();
+    if (this.#closing) (this.#directTls ?? this.#socket).end();
     else this.#relay?.clientDrained();
   }
 
   ended(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#directTls?.socketClosed();
     this.#handshake?.(false);
     this.#wanted?.resolve(null);
     this.#wanted = null;

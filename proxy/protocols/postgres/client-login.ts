@@ -131,6 +131,13 @@ async function negotiate(
       connection.close();
       return null;
     }
+    if (packet.type === "tls") {
+      if (askedSsl || askedGss || connection.encrypted || !(await connection.secure(options.tls))) {
+        connection.destroy();
+        return null;
+      }
+      continue;
+    }
     const repeated = packet.type === "ssl" ? askedSsl || connection.encrypted : askedGss;
     // Bytes that came along in clear would be taken for encrypted ones later (CVE-2021-23214).
     if (repeated || connection.hasPendingBytes) {

@@ -2,16 +2,20 @@
  * The first packet of a connection: SSLRequest, GSSENCRequest, CancelRequest or StartupMessage. Source: PostgreSQL
  * documentation, "Message Formats"; the bounds are those of the server (`ProcessStartupPacket`).
  */
-import { copyOf, uint32At, zeroIn } from "../../bytes.ts";
+import { byteAt, copyOf, uint32At, zeroIn } from "../../bytes.ts";
 import { STARTUP } from "./messages.ts";
 
 export const STARTUP_BYTES_MIN = 8;
 export const STARTUP_BYTES_MAX = 10_000;
 const CANCEL_KEY_BYTES_MAX = 256;
+/** The record type with which every TLS connection begins (RFC 8446 section 5.1); no length starts with it. */
+const TLS_HANDSHAKE = 0x16;
 
 export type StartupPacket =
   | { readonly type: "ssl" }
   | { readonly type: "gss" }
+  /** A TLS ClientHello in place of a packet; it stays unread. */
+  | { readonly type: "tls" }
   | { readonly type: "cancel"; readonly pid: number; readonly key: Uint8Array }
   | {
       readonly type: "startup";
@@ -31,6 +35,9 @@ const invalid = (reason: string): StartupParse => ({ result: "invalid", reason }
 
 /** Reads one packet from `bytes[start, end)`; the length is checked before anything is waited for. */
 export function parseStartup(bytes: Uint8Array, start: number, end: number): StartupParse {
+  if (end > start && byteAt(bytes, start) === TLS_HANDSHAKE) {
+    return { result: "packet", packet: { type: "tls" }, bytes: 0 };
+  }
   if (end - start < 4) return { result: "incomplete" };
   const length = uint32At(bytes, start);
   if (length < STARTUP_BYTES_MIN || length > STARTUP_BYTES_MAX) {

@@ -20,7 +20,7 @@ export class UpstreamConnection {
   /** Which life of a compute this connection is to. */
   readonly generation: number;
   #socket: Socket<UpstreamConnection>;
-  readonly #outbox: Outbox<UpstreamConnection>;
+  readonly #outbox: Outbox;
   #owner: UpstreamOwner;
   #closed = false;
   /** What the server tells at login: its cancel key, and the parameters it reports. */
