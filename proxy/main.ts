@@ -79,6 +79,7 @@ async function start(configuration: Configuration, log: Log): Promise<() => Prom
     counters,
     sessions,
     currentTenant: (orgId) => tenants.peek(orgId),
+    reloadTenant: (orgId) => tenants.reload(orgId).catch(() => null),
     throttleMaxWaitMs: configuration.throttleMaxWaitMs,
     log,
     metrics,

@@ -32,6 +32,8 @@ export type Layers = {
   readonly sessions: SessionRegistry;
   /** The tenant's newest state, so that a change during a login is not missed. */
   readonly currentTenant: (orgId: OrgId) => Tenant | null;
+  /** The same from the control plane itself, or null where that cannot be asked. */
+  readonly reloadTenant: (orgId: OrgId) => Promise<Tenant | null>;
   readonly throttleMaxWaitMs: number;
   readonly log: Log;
   readonly metrics: ProxyMetrics;
@@ -64,7 +66,7 @@ export async function openSession(layers: Layers, hello: Hello): Promise<Session
   if (isDenial(attempt)) return attempt;
   const principal = await hello.prove(attempt);
   if (isDenial(principal)) return principal;
-  const tenant = layers.currentTenant(principal.tenant.orgId) ?? principal.tenant;
+  const tenant = await newestTenant(layers, principal.tenant, hello.database);
 
   // 2 Tier verification: may it use the platform now?
   const refused = verifySession(tenant, principal.tokenId);
@@ -97,6 +99,16 @@ export async function openSession(layers: Layers, hello: Hello): Promise<Session
   };
   layers.sessions.add(session);
   return session;
+}
+
+/**
+ * The tenant as it is now. A database that has just been made may be ready before its announcement is here, so one that
+ * lacks the database asked for is loaded anew.
+ */
+async function newestTenant(layers: Layers, known: Tenant, database: string): Promise<Tenant> {
+  const tenant = layers.currentTenant(known.orgId) ?? known;
+  if (tenant.databases.get(database)?.status === "ready") return tenant;
+  return (await layers.reloadTenant(known.orgId)) ?? tenant;
 }
 
 export function closeSession(layers: Layers, session: Session): void {

@@ -72,6 +72,16 @@ export class TenantCache {
     return this.#tenants.get(orgId) ?? null;
   }
 
+  /**
+   * The tenant as the directory has it from now on, whatever is here: for what may just have been made, and whose
+   * announcement is still on its way. Rejects when the directory cannot be asked.
+   */
+  async reload(orgId: OrgId): Promise<Tenant | null> {
+    // A load that is under way may have read its answer before.
+    if (this.#loading.has(orgId)) this.#announce(orgId);
+    return await this.#load(orgId);
+  }
+
   #load(orgId: OrgId): Promise<Tenant | null> {
     const pending = this.#loading.get(orgId);
     if (pending !== undefined) return pending;
@@ -103,9 +113,13 @@ export class TenantCache {
     }
   }
 
+  #announce(orgId: OrgId): void {
+    this.#announced.set(orgId, (this.#announced.get(orgId) ?? 0) + 1);
+  }
+
   #refresh(orgId: OrgId): void {
     const loading = this.#loading.has(orgId);
-    if (loading) this.#announced.set(orgId, (this.#announced.get(orgId) ?? 0) + 1);
+    if (loading) this.#announce(orgId);
     const cached = this.#tenants.get(orgId) !== undefined || this.#unknown.get(orgId) === true;
     if (!loading && !cached && !this.#liveOrgs.has(orgId)) return;
     this.#load(orgId).then(

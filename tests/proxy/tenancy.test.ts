@@ -179,6 +179,19 @@ describe("a tenant that locks itself out is let in again", () => {
   });
 });
 
+test("a database can be connected to as soon as it is made, by an org that O7s knows already", async () => {
+  const org = await newOrg();
+  for (let n = 0; n < 5; n++) {
+    const name = `made-${n}`;
+    // Asked for too early, so that O7s knows that it is not there.
+    expect((await refused(org.orgId, org.token, name)).code).toBe("3D000");
+    await platform.createDatabase(org, name);
+    const sql = postgres(platform.url(org, name), { max: 1 });
+    expect([...(await sql`SELECT 1 AS a`)]).toEqual([{ a: 1 }]);
+    await sql.end();
+  }
+});
+
 test("a session can neither become another role nor see another org's data", async () => {
   const [org, other] = [await newOrg(), await newOrg()];
   const sql = postgres(platform.url(org, "app"), { max: 1 });

@@ -156,6 +156,24 @@ test("after a gap in the announcements everything known is looked at again", asy
   expect(cache.peek(appeared)).toBe(there);
 });
 
+test("what may just have been made is looked for past the cache, and past loads that began before", async () => {
+  const { directory, cache, put } = await setting();
+  const before = put(tenantWith());
+  await cache.find(before.orgId);
+  const after = put(tenantWith({ orgId: before.orgId, tier: "PRO" }));
+  expect(await cache.reload(before.orgId)).toBe(after);
+  expect(cache.peek(before.orgId)).toBe(after);
+
+  const gate = Promise.withResolvers<void>();
+  directory.held = gate.promise;
+  const early = cache.reload(before.orgId);
+  const newest = put(tenantWith({ orgId: before.orgId, tier: "STARTER" }));
+  const late = cache.reload(before.orgId);
+  gate.resolve();
+  expect(await late).toBe(newest);
+  expect(await early).toBe(newest);
+});
+
 test("a tenant that has gone is told as gone", async () => {
   const { directory, cache, changes, put } = await setting();
   const tenant = put(tenantWith());
