@@ -212,6 +212,23 @@ test("a compute that is known to be gone is not trusted with a query, but one si
   expect(lease.use(clock.nowMs())?.generation).toBe(2);
 });
 
+test("a compute that was stopped is not started again for past queries, only for who needs it now", async () => {
+  const { clock, host, lease, pass } = setting();
+  let needed = false;
+  lease.users.add(new User(() => needed));
+  await lease.wake();
+  clock.advance(100);
+  expect(lease.use(clock.nowMs())).not.toBeNull();
+  host.awakeUntilMs = clock.nowMs();
+  lease.lost(1);
+  await pass(5 * LOOK_MS);
+  expect(host.wakes.length).toBe(1);
+  needed = true;
+  await pass(LOOK_MS);
+  expect(host.wakes.length).toBe(2);
+  expect(host.awake).toBe(true);
+});
+
 test("a lease is forgettable when nobody uses it and the compute may sleep", async () => {
   const { lease, pass } = setting();
   const user = new User();

@@ -161,6 +161,13 @@ export class UpstreamPool implements ComputeUser {
     this.#openIfRoom();
   }
 
+  /** Takes note that a server has ended a connection that no session was using. */
+  ended(upstream: UpstreamConnection): void {
+    // A compute that has been stopped must not have its lease renewed: that would start it again.
+    this.#lease?.lost(upstream.generation);
+    this.discard(upstream);
+  }
+
   /** Called several times a second: closes what has been idle, and refuses those who have waited too long. */
   sweep(nowMs: number): void {
     while (this.#idle.length > 0) {
@@ -265,9 +272,7 @@ export class UpstreamPool implements ComputeUser {
       upstreamClosed: () => {
         const index = this.#idle.indexOf(upstream);
         if (index >= 0) this.#idle.splice(index, 1);
-        this.#forget(upstream);
-        // Where it was a compute that has been stopped, its lease must not be renewed: that would start it again.
-        this.#lease?.lost(upstream.generation);
+        this.ended(upstream);
       },
     };
   }
@@ -291,14 +296,14 @@ class Cleaning implements UpstreamOwner {
     this.#tail = Buffer.concat([this.#tail, bytes]);
     const failed = this.#tail[0] === SERVER.errorResponse;
     const done = Buffer.from(this.#tail).subarray(-CLEANED.length).equals(CLEANED);
-    if (failed || this.#tail.length > 65_536) this.#pool.discard(this.#upstream);
+    if (failed || this.#tail.length > 65_536) this.#pool.ended(this.#upstream);
     else if (done) this.#pool.giveBack(this.#upstream);
   }
 
   upstreamDrained(): void {}
 
   upstreamClosed(): void {
-    this.#pool.discard(this.#upstream);
+    this.#pool.ended(this.#upstream);
   }
 }
 
