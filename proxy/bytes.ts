@@ -15,6 +15,14 @@ export function uint32At(bytes: Uint8Array, at: number): number {
   );
 }
 
+/**
+ * `bytes[start, end)` as text, a character for each byte. Called on the bytes themselves: a Buffer made over the same
+ * memory would cost more than all the rest.
+ */
+export function textAt(bytes: Uint8Array, start: number, end: number): string {
+  return Buffer.prototype.toString.call(bytes, "latin1", start, Math.max(start, end));
+}
+
 /** The offset of the first zero byte in `bytes[start, end)`, or -1. */
 export function zeroIn(bytes: Uint8Array, start: number, end: number): number {
   const at = bytes.indexOf(0, start);

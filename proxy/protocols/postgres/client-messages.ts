@@ -2,7 +2,7 @@
  * What a client sends: each message is admitted by the layers, noted in what the server owes, and forwarded; names of
  * prepared statements are replaced by the servers' own.
  */
-import { byteAt, copyOf, zeroIn } from "../../bytes.ts";
+import { byteAt, copyOf, textAt, zeroIn } from "../../bytes.ts";
 import { type Denial, protocolViolation, statementExists, statementUnknown } from "../../denial.ts";
 import { admitRequest, type Layers, logDenial } from "../../pipeline.ts";
 import { errorResponse } from "./errors.ts";
@@ -398,9 +398,4 @@ export class ClientMessages implements FrameReceiver {
 
 function isNameEnd(end: number, start: number): boolean {
   return end >= start && end - start <= NAME_BYTES_MAX;
-}
-
-function textAt(bytes: Uint8Array, start: number, end: number): string {
-  const length = Math.max(0, end - start);
-  return Buffer.from(bytes.buffer, bytes.byteOffset + start, length).toString("latin1");
 }

@@ -4,7 +4,7 @@
  * statements again on whichever connection it gets.
  */
 import { BoundedMap } from "../../bounded-map.ts";
-import { copyOf } from "../../bytes.ts";
+import { copyOf, textAt } from "../../bytes.ts";
 import { message } from "./messages.ts";
 
 /** What a Parse message says apart from the name: text, number of parameter types, their OIDs. */
@@ -26,8 +26,7 @@ export class StatementRegistry {
 
   /** The statement with this definition, `bytes[start, end)` of a Parse message. */
   intern(bytes: Uint8Array, start: number, end: number): Statement {
-    const buffer = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start);
-    const key = buffer.toString("latin1");
+    const key = textAt(bytes, start, end);
     const known = this.#byDefinition.get(key);
     if (known !== undefined) return known;
     const statement = {

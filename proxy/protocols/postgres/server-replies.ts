@@ -2,7 +2,7 @@
  * What a server sends: each reply is attributed by the queue of what is owed, counted, and forwarded; answers to messages
  * of our own are kept from the client, and ours to the client's put in their places.
  */
-import { byteAt } from "../../bytes.ts";
+import { byteAt, textAt } from "../../bytes.ts";
 import { statementTimeout } from "../../denial.ts";
 import type { ProxyMetrics } from "../../metrics.ts";
 import { QUERY_WEIGHT } from "./client-messages.ts";
@@ -104,7 +104,7 @@ export class ServerReplies implements FrameReceiver {
     if (type === SERVER.dataRow && end > 0) {
       // A DataRow of one column: its count in two bytes, the length of its value in four, the value.
       const start = at + 5 + 2 + 4;
-      state.heldStates.verified(Buffer.from(bytes.subarray(start, end)).toString("latin1"));
+      state.heldStates.verified(textAt(bytes, start, end));
     } else if (type === SERVER.readyForQuery) {
       state.replies.shift();
     }
