@@ -32,6 +32,10 @@ export class UpstreamConnection {
   unnamedOf: object | null = null;
   /** When it last went back to its pool. */
   idleSinceMs = 0;
+  /** What its pool does with it: keeps it, lends it to a session, or to one that holds state on it. */
+  use: "idle" | "lent" | "pinned" = "idle";
+  /** Who watches it while nobody uses it; its pool's. */
+  keeper: UpstreamOwner | null = null;
   #cancels = 0;
   #whenCancelled: (() => void) | null = null;
 
@@ -108,17 +112,17 @@ export class UpstreamConnection {
     }).catch(done);
   }
 
-  /**
-   * Calls back when no cancel request is under way: before that, the connection must not go to another session, whose
-   * query would be hit. At once, and true, when there is none.
-   */
-  afterCancels(call: () => void): boolean {
-    if (this.#cancels === 0) return true;
+  /** Whether a cancel request is under way: until it is not, a query of another session could be hit by it. */
+  get cancelling(): boolean {
+    return this.#cancels > 0;
+  }
+
+  /** Calls back once when the cancel requests that are under way are over. */
+  whenCancelled(call: () => void): void {
     this.#whenCancelled = () => {
       this.#whenCancelled = null;
       call();
     };
-    return false;
   }
 
   close(): void {

@@ -40,9 +40,10 @@ export class UpstreamPool implements ComputeUser {
   readonly #parameters: ReadonlyMap<string, string>;
   /** Most recently used last. */
   readonly #idle: UpstreamConnection[] = [];
-  readonly #lent = new Set<UpstreamConnection>();
-  /** Lent to sessions that hold state on them: they do not count, or a few would keep everyone else out. */
-  readonly #pinned = new Set<UpstreamConnection>();
+  /** How many are lent, those pinned included. */
+  #lent = 0;
+  /** How many are lent to sessions that hold state on them: they do not count, or a few would keep all others out. */
+  #pinned = 0;
   readonly #waiting: Waiting[] = [];
   #opening = 0;
   /** What servers report at login, which is the same for every connection of the pool. */
@@ -68,11 +69,11 @@ export class UpstreamPool implements ComputeUser {
   }
 
   get lent(): number {
-    return this.#lent.size;
+    return this.#lent;
   }
 
   get pinned(): number {
-    return this.#pinned.size;
+    return this.#pinned;
   }
 
   get waiting(): number {
@@ -81,7 +82,7 @@ export class UpstreamPool implements ComputeUser {
 
   /** Connections that are open or being opened. */
   get connections(): number {
-    return this.#idle.length + this.#lent.size + this.#opening;
+    return this.#idle.length + this.#lent + this.#opening;
   }
 
   /** What a server reports at login to a session of this pool. Asks one only the first time. */
@@ -98,7 +99,7 @@ export class UpstreamPool implements ComputeUser {
     if (this.#waiting.length > 0) return null; // First come, first served.
     const upstream = this.#idle.pop();
     if (upstream === undefined) return null;
-    this.#lent.add(upstream);
+    this.#lend(upstream);
     return upstream;
   }
 
@@ -115,19 +116,23 @@ export class UpstreamPool implements ComputeUser {
 
   /** The session holds state on its connection from now on. */
   pin(upstream: UpstreamConnection): void {
-    if (!this.#lent.has(upstream) || this.#pinned.has(upstream)) return;
-    this.#pinned.add(upstream);
+    if (upstream.use !== "lent") return;
+    upstream.use = "pinned";
+    this.#pinned += 1;
     this.#openIfRoom();
   }
 
   unpin(upstream: UpstreamConnection): void {
-    this.#pinned.delete(upstream);
+    if (upstream.use !== "pinned") return;
+    upstream.use = "lent";
+    this.#pinned -= 1;
   }
 
   /** Takes back a connection on which nothing is under way and no state is held. */
   giveBack(upstream: UpstreamConnection): void {
-    if (!upstream.afterCancels(() => this.giveBack(upstream))) {
-      upstream.own(this.#keeper(upstream));
+    if (upstream.cancelling) {
+      upstream.own(this.#keeperOf(upstream));
+      upstream.whenCancelled(() => this.giveBack(upstream));
       return;
     }
     this.#forget(upstream);
@@ -137,11 +142,11 @@ export class UpstreamPool implements ComputeUser {
     }
     const next = this.#waiting.shift();
     if (next !== undefined) {
-      this.#lent.add(upstream);
+      this.#lend(upstream);
       next.waiter.lent(upstream);
       return;
     }
-    upstream.own(this.#keeper(upstream));
+    upstream.own(this.#keeperOf(upstream));
     upstream.idleSinceMs = this.#options.nowMs();
     this.#idle.push(upstream);
   }
@@ -209,15 +214,22 @@ export class UpstreamPool implements ComputeUser {
     this.closeIdle();
   }
 
+  #lend(upstream: UpstreamConnection): void {
+    upstream.use = "lent";
+    this.#lent += 1;
+  }
+
   #forget(upstream: UpstreamConnection): void {
-    this.#lent.delete(upstream);
-    this.#pinned.delete(upstream);
+    if (upstream.use === "idle") return;
+    this.unpin(upstream);
+    upstream.use = "idle";
+    this.#lent -= 1;
   }
 
   /** Opens connections for those who wait, within the bound. */
   #openIfRoom(): void {
     while (this.#waiting.length > this.#opening) {
-      const shared = this.#lent.size - this.#pinned.size + this.#idle.length + this.#opening;
+      const shared = this.#lent - this.#pinned + this.#idle.length + this.#opening;
       if (shared >= this.#options.sharedMax) return;
       if (!this.#org.makeRoom(this.#waiting[0]?.waiter.session.tenant.limits.connections ?? 1)) {
         return;
@@ -265,8 +277,8 @@ export class UpstreamPool implements ComputeUser {
   }
 
   /** Watches a connection that nobody uses: one that the server ends is forgotten without a word. */
-  #keeper(upstream: UpstreamConnection): UpstreamOwner {
-    return {
+  #keeperOf(upstream: UpstreamConnection): UpstreamOwner {
+    upstream.keeper ??= {
       upstreamData() {},
       upstreamDrained() {},
       upstreamClosed: () => {
@@ -275,6 +287,7 @@ export class UpstreamPool implements ComputeUser {
         this.ended(upstream);
       },
     };
+    return upstream.keeper;
   }
 }
 
