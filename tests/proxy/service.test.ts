@@ -1,9 +1,9 @@
 /** O7s as a service: its HTTP port, its start, its end. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { startService } from "../../scripts/bench/service.ts";
 import { watchActivity } from "../support/activity.ts";
 import { refusalOf } from "../support/outcome.ts";
 import { startPlatform, type TestOrg, type TestPlatform } from "../support/platform.ts";
-import { startService } from "../support/service.ts";
 import { until } from "../support/until.ts";
 import { errorText, WireClient } from "../support/wire.ts";
 

@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import path from "node:path";
-import { startService } from "../support/service.ts";
+import { startService } from "../../scripts/bench/service.ts";
 import { startStudio, type TestStudio } from "../support/studio.ts";
 
 /** Servers are started here, on a machine that may be busy. */

@@ -22,7 +22,7 @@ import {
   upstreamPassword,
   upstreamVerifier,
 } from "../../platform/upstream-credentials.ts";
-import { type Service, startService } from "./service.ts";
+import { type Service, startService } from "../../scripts/bench/service.ts";
 import { temporaryRoot } from "./temporary-root.ts";
 
 const MASTER_KEY = parseMasterKey("7c".repeat(32)) as MasterKey;

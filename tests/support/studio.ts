@@ -1,8 +1,8 @@
 /** Studio as a process of its own, on a control plane and a shared server of its own. */
 import { randomBytes } from "node:crypto";
+import { type Service, startService } from "../../scripts/bench/service.ts";
 import { createControlPlane } from "./control-plane.ts";
 import { startPostgres, type TestPostgres } from "./postgres-server.ts";
-import { type Service, startService } from "./service.ts";
 
 export type TestStudio = {
   readonly url: string;
