@@ -18,7 +18,7 @@ export type HeldState =
 
 /** One pass finds the words that can make state; only where one stands is the text looked at again. */
 const SUSPICIOUS =
-  /\b(?:listen|temp|temporary|pg_temp|declare|advisory|prepare|load|set_config)\b|advisory_lock/i;
+  /\b(?:listen|temp|temporary|pg_temp|declare|advisory|prepare|load|set_config)\b|advisory_lock|(?:^|;|\*\/)\s*(?:do|call)\b/i;
 
 /** Where statements stand by themselves. */
 const PLAIN: readonly (readonly [RegExp, HeldState])[] = [
@@ -43,9 +43,11 @@ const LOOSE: readonly (readonly [RegExp, HeldState])[] = [
   [/advisory_lock/i, "advisory locks"],
   [/\bprepare\b/i, "prepared statements"],
   [/\bload\b/i, "session settings"],
+  // A SET inside DO has no command tag to tell it. It is told from the SET of UPDATE by what stands before it.
+  [/(?:\bbegin|\bthen|\belse|\bloop|[;$'])\s*(?:re)?set\s+(?!local\b)/i, "session settings"],
 ];
 
-const NESTING = /\/\*|--|(?:^|;)\s*(?:do|call)\b/i;
+const NESTING = /\/\*|--|(?:^|;|\*\/)\s*(?:do|call)\b/i;
 const SET_CONFIG = /\bset_config\s*\(/gi;
 /** The third argument says that the setting ends with the transaction. */
 const SET_CONFIG_LOCAL = /\bset_config\s*\([^()]*,\s*true\s*\)/gi;

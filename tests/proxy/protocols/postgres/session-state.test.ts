@@ -23,6 +23,8 @@ describe("statements that make state are known by their text", () => {
     ["SELECT set_config('a.b', '1', false)", "session settings"],
     ["SELECT set_config('a', '1', true), set_config('b', '1', false)", "session settings"],
     ["DO $$ BEGIN LISTEN jobs; END $$", "LISTEN"],
+    ["DO $$ BEGIN SET statement_timeout = 0; END $$", "session settings"],
+    ["/* why */ DO 'BEGIN IF true THEN RESET ALL; END IF; END'", "session settings"],
     ["CREATE /* really */ TEMP TABLE t (a int)", "temporary tables"],
   ];
   test.each(cases)("%s", (text, state) => {
@@ -43,6 +45,9 @@ describe("statements that end with their transaction make none", () => {
     "DECLARE c CURSOR FOR SELECT 1",
     "SELECT pg_advisory_xact_lock(1)",
     "PREPARE TRANSACTION 'x'",
+    "DO $$ BEGIN UPDATE t SET a = 1; SET LOCAL work_mem = '1MB'; END $$",
+    "INSERT INTO t VALUES (1) ON CONFLICT DO UPDATE SET a = 1",
+    "CALL refresh()",
     "SELECT temperature, template FROM offset_listeners",
     "",
   ])("%s", (text) => {
