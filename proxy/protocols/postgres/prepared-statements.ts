@@ -21,7 +21,7 @@ export const STATEMENTS_PER_SESSION_MAX = 10_000;
 
 /** The statements of a pool. */
 export class StatementRegistry {
-  readonly #byDefinition = new BoundedMap<string, Statement>(STATEMENTS_PER_POOL_MAX);
+  #byDefinition = new BoundedMap<string, Statement>(STATEMENTS_PER_POOL_MAX);
   #lastNumber = 0;
 
   /** The statement with this definition, `bytes[start, end)` of a Parse message. */
@@ -35,6 +35,14 @@ export class StatementRegistry {
     };
     this.#byDefinition.set(key, statement);
     return statement;
+  }
+
+  /**
+   * Gives every statement a new name when it is next parsed: a table has changed, and a server refuses to run what it
+   * has planned for the old one. Clients then prepare their statements anew, and must not be given the old ones.
+   */
+  renew(): void {
+    this.#byDefinition = new BoundedMap<string, Statement>(STATEMENTS_PER_POOL_MAX);
   }
 }
 

@@ -229,6 +229,8 @@ export class ServerReplies implements FrameReceiver {
       this.#host.upstreamEndsIdle();
       return false;
     }
+    // "cached plan must not change result type", by the server's routine, which is the same in every language.
+    if (fields.get("R") === "RevalidateCachedQuery") state.registry.renew();
     this.#failStatement();
     state.copyingIn = false;
     if (state.timedOutAtMs < 0 || fields.get("C") !== QUERY_CANCELED) return true;
