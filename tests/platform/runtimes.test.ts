@@ -1,5 +1,6 @@
 /** The control plane and the engines behave alike on Bun and on Deno. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { createControlPlane } from "../support/control-plane.ts";
 import { startPostgres, type TestPostgres } from "../support/postgres-server.ts";
@@ -15,7 +16,7 @@ const PERMISSIONS = ["--allow-env", "--allow-sys", "--allow-net", "--allow-read"
 let server: TestPostgres;
 
 beforeAll(async () => {
-  server = await startPostgres();
+  server = await startPostgres({ root: tmpdir() });
 });
 
 afterAll(async () => {

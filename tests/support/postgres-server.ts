@@ -49,10 +49,14 @@ const SETTINGS = {
 } as const;
 
 export async function startPostgres(
-  options: { readonly settings?: Readonly<Record<string, string | number>> } = {},
+  options: {
+    readonly settings?: Readonly<Record<string, string | number>>;
+    /** Where its data and socket go; Deno opens nothing below /dev. */
+    readonly root?: string;
+  } = {},
 ): Promise<TestPostgres> {
   const { user, binaries, template } = await prepareOnce();
-  const home = mkdtempSync(path.join(temporaryRoot(), "ogel-pg-"));
+  const home = mkdtempSync(path.join(options.root ?? temporaryRoot(), "ogel-pg-"));
   giveTo(user, home);
   const dataDirectory = path.join(home, "data");
   await copyDirectory(path.join(template, "data"), dataDirectory);
