@@ -10,6 +10,7 @@ import {
   enterDatabase,
   enterDrop,
   findDatabase,
+  listDatabases,
   listUnfinished,
   recordDropFailure,
   recordDropped,
@@ -17,6 +18,7 @@ import {
   recordProvisioned,
 } from "./control/databases.ts";
 import { PlatformError } from "./control/errors.ts";
+import { orgLimits } from "./control/org-record.ts";
 import { getOrg } from "./control/orgs.ts";
 import type { DatabaseKind } from "./databases.ts";
 import { EngineError, type PlacedDatabase } from "./engines/engine.ts";
@@ -24,6 +26,7 @@ import { type Engines, engineOf } from "./engines/registry.ts";
 import { errorCode } from "./engines/shared-server.ts";
 import type { DatabaseId, OrgId } from "./ids.ts";
 import type { Log } from "./log.ts";
+import type { TierLimits } from "./tiers.ts";
 
 export type ProvisioningParts = {
   readonly sql: Sql;
@@ -145,8 +148,37 @@ export async function placed(
   sql: Sql,
   database: DatabaseRecord & { readonly endpoint: NonNullable<DatabaseRecord["endpoint"]> },
 ): Promise<PlacedDatabase> {
-  const { credentialGeneration } = await getOrg(sql, database.orgId);
-  return { ...database, credentialGeneration };
+  const org = await getOrg(sql, database.orgId);
+  const { credentialGeneration } = org;
+  return { ...database, credentialGeneration, ...engineLimits(orgLimits(org)) };
+}
+
+/** Of a tenant's limits, those that engines keep. */
+export function engineLimits(limits: TierLimits): Pick<PlacedDatabase, "tempFileLimitBytes"> {
+  return { tempFileLimitBytes: limits.tempFileLimitBytes };
+}
+
+/**
+ * Holds the roles of an org to the limits of its tier, wherever it has databases; to be called when the tier has changed.
+ * A server that is away is left as it was and logged: provisioning, repairs and the next change set it right.
+ */
+export async function applyOrgLimits(parts: ProvisioningParts, orgId: OrgId): Promise<void> {
+  const done = new Set<string>();
+  for (const database of await listDatabases(parts.sql, orgId)) {
+    const { databaseId, endpoint, kind, status } = database;
+    if (endpoint?.via !== "shared" || status !== "ready") continue;
+    const role = `${endpoint.server} ${endpoint.roleName}`;
+    if (done.has(role)) continue;
+    try {
+      const engine = engineOf(parts.engines, kind);
+      await engine.applyLimits(await placed(parts.sql, { ...database, endpoint }));
+      done.add(role);
+    } catch (error) {
+      const reason = reasonOf(error);
+      if (reason === null) throw error;
+      parts.log.warn("limits_not_applied", { databaseId, reason });
+    }
+  }
 }
 
 function reasonOf(error: unknown): string | null {

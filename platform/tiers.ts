@@ -12,7 +12,17 @@ export type TierLimits = {
   readonly limitQps: number;
   readonly databases: number;
   readonly statementTimeoutMs: number;
+  /** How long a transaction may be left open with nothing running in it. */
+  readonly idleInTransactionTimeoutMs: number;
+  /** Per sort or hash of a session. */
   readonly workMemBytes: number;
+  /** What one session's temporary files take on a shared server. */
+  readonly tempFileLimitBytes: number;
+  /**
+   * The most that the planner of a shared server may expect a statement to cost, in its own units (a page read in
+   * sequence is 1), or null where there is no bound. Generous: it is there for the missing join condition.
+   */
+  readonly queryCostMax: number | null;
   /** Idleness after which a compute is suspended. */
   readonly computeIdleMs: number;
   /** How long a session that holds state (LISTEN, temporary tables) keeps an otherwise idle compute awake. */
@@ -43,7 +53,10 @@ export const TIER_LIMITS: Readonly<Record<Tier, TierLimits>> = {
     limitQps: 10,
     databases: 3,
     statementTimeoutMs: 15 * SECOND,
+    idleInTransactionTimeoutMs: 2 * MINUTE,
     workMemBytes: 4 * MB,
+    tempFileLimitBytes: 256 * MB,
+    queryCostMax: 5_000_000,
     computeIdleMs: 10 * SECOND,
     statefulIdleMs: 5 * MINUTE,
     included: {
@@ -60,7 +73,10 @@ export const TIER_LIMITS: Readonly<Record<Tier, TierLimits>> = {
     limitQps: 50,
     databases: 10,
     statementTimeoutMs: 60 * SECOND,
+    idleInTransactionTimeoutMs: 5 * MINUTE,
     workMemBytes: 16 * MB,
+    tempFileLimitBytes: 1_024 * MB,
+    queryCostMax: 20_000_000,
     computeIdleMs: 60 * SECOND,
     statefulIdleMs: 15 * MINUTE,
     included: {
@@ -77,7 +93,10 @@ export const TIER_LIMITS: Readonly<Record<Tier, TierLimits>> = {
     limitQps: 200,
     databases: 50,
     statementTimeoutMs: 300 * SECOND,
+    idleInTransactionTimeoutMs: 15 * MINUTE,
     workMemBytes: 64 * MB,
+    tempFileLimitBytes: 8 * 1_024 * MB,
+    queryCostMax: 100_000_000,
     computeIdleMs: 300 * SECOND,
     statefulIdleMs: 60 * MINUTE,
     included: {
@@ -94,7 +113,10 @@ export const TIER_LIMITS: Readonly<Record<Tier, TierLimits>> = {
     limitQps: 1_000,
     databases: 500,
     statementTimeoutMs: 3_600 * SECOND,
+    idleInTransactionTimeoutMs: 60 * MINUTE,
     workMemBytes: 256 * MB,
+    tempFileLimitBytes: 64 * 1_024 * MB,
+    queryCostMax: null,
     computeIdleMs: 300 * SECOND,
     statefulIdleMs: 240 * MINUTE,
     included: {

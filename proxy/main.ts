@@ -11,6 +11,7 @@ import { openSharedServer } from "../platform/engines/shared-server.ts";
 import { ConfigurationError } from "../platform/environment.ts";
 import { createLog, type Log } from "../platform/log.ts";
 import { openPostgres } from "../platform/postgres-client.ts";
+import { engineLimits } from "../platform/provisioning.ts";
 import { ComputeLeases } from "./compute-leases.ts";
 import { type Configuration, readConfiguration } from "./configuration.ts";
 import { findTroubles } from "./health.ts";
@@ -181,13 +182,14 @@ function repairLogin(engines: ReturnType<typeof createEngines>, session: Session
   const { database } = session.route;
   if (database.endpoint === null) return Promise.resolve();
   const { databaseId, orgId, name, endpoint } = database;
-  const { credentialGeneration } = session.tenant;
+  const { credentialGeneration, limits } = session.tenant;
   return engineOf(engines, database.kind).repairLogin({
     databaseId,
     orgId,
     name,
     endpoint,
     credentialGeneration,
+    ...engineLimits(limits),
   });
 }
 

@@ -18,6 +18,8 @@ export type PlacedDatabase = EngineDatabase & {
   readonly endpoint: Endpoint;
   /** Which derivation of the role's password is in force. */
   readonly credentialGeneration: number;
+  /** Of the org's tier: what a session's temporary files may take, where its role can be held to it. */
+  readonly tempFileLimitBytes: number;
 };
 
 /** A step that did not succeed. The message is for people and holds no secret. */
@@ -45,6 +47,8 @@ export type Engine = {
   repairLogin(database: PlacedDatabase): Promise<void>;
   /** Gives its role the password of the generation in `database`. */
   rotateCredentials(database: PlacedDatabase): Promise<void>;
+  /** Holds its role to the limits of the org's tier, as they are in `database`. */
+  applyLimits(database: PlacedDatabase): Promise<void>;
   /** Bytes on disk. */
   sizeBytes(database: PlacedDatabase): Promise<number>;
 };

@@ -50,6 +50,8 @@ export function createNeonEngine(parts: NeonEngineParts): Engine {
     drop: (database) => at(database, (host, compute) => host.drop(compute.computeId)),
     repairLogin,
     rotateCredentials: repairLogin,
+    // A compute's temporary files are on a disk of its own, which its host watches.
+    applyLimits: () => Promise.resolve(),
     sizeBytes: (database) =>
       at(database, async (host, compute) => {
         const status = await host.status(compute.computeId);

@@ -25,6 +25,7 @@ type Place = {
   readonly databaseName: string;
   readonly roleName: string;
   readonly verifier: string;
+  readonly tempFileLimitBytes: number;
 };
 
 const ROLE_ATTRIBUTES =
@@ -40,7 +41,7 @@ const LOGIN_BREAKING_SETTINGS = ["local_preload_libraries"] as const;
 
 export function createPostgresEngine(parts: PostgresEngineParts): Engine {
   const placeOf = (database: PlacedDatabase): Place => {
-    const { endpoint, credentialGeneration } = database;
+    const { endpoint, credentialGeneration, tempFileLimitBytes } = database;
     const shared =
       endpoint.via === "shared"
         ? parts.sharedServers.find(({ server }) => server.name === endpoint.server)
@@ -53,7 +54,7 @@ export function createPostgresEngine(parts: PostgresEngineParts): Engine {
     }
     const { databaseName, roleName } = endpoint;
     const verifier = upstreamVerifier(parts.masterKey, roleName, credentialGeneration);
-    return { shared, databaseName, roleName, verifier };
+    return { shared, databaseName, roleName, verifier, tempFileLimitBytes };
   };
   const under = async <T>(
     database: PlacedDatabase,
@@ -82,6 +83,7 @@ export function createPostgresEngine(parts: PostgresEngineParts): Engine {
       }),
     repairLogin: (database) => under(database, repairLogin),
     rotateCredentials: (database) => under(database, setRole),
+    applyLimits: (database) => under(database, setLimits),
     async sizeBytes(database) {
       const { shared, databaseName } = placeOf(database);
       return await translated(shared, async () => {
@@ -121,13 +123,24 @@ async function provision(admin: Sql, place: Place): Promise<void> {
   await admin.unsafe(`ALTER DATABASE ${database} WITH ALLOW_CONNECTIONS true`);
 }
 
-/** The role with exactly these attributes and this verifier, made where it is missing. */
-async function setRole(admin: Sql, { roleName, verifier }: Place): Promise<void> {
+/** The role with exactly these attributes, limits and this verifier, made where it is missing. */
+async function setRole(admin: Sql, place: Place): Promise<void> {
+  const { roleName, verifier } = place;
   const [role] = await admin`SELECT 1 FROM pg_roles WHERE rolname = ${roleName}`;
   const verb = role === undefined ? "CREATE" : "ALTER";
   await admin.unsafe(
     `${verb} ROLE ${identifier(roleName)} WITH ${ROLE_ATTRIBUTES} PASSWORD ${literal(verifier)}`,
   );
+  await setLimits(admin, place);
+}
+
+/**
+ * What only a superuser may set, and so the role can neither raise nor reset: it is in force from a session's next login
+ * on. The settings that a role may change are O7s's to hold it to.
+ */
+async function setLimits(admin: Sql, place: Place): Promise<void> {
+  const kilobytes = Math.floor(place.tempFileLimitBytes / 1_024);
+  await admin.unsafe(`ALTER ROLE ${identifier(place.roleName)} SET temp_file_limit = ${kilobytes}`);
 }
 
 async function createDatabase(admin: Sql, databaseName: string): Promise<void> {

@@ -9,6 +9,7 @@ import {
   setOrgStatus,
   setTier,
 } from "../../platform/control/orgs.ts";
+import { applyOrgLimits } from "../../platform/provisioning.ts";
 import type { ApiParts } from "./parts.ts";
 import { orgIdOf, pageLimitOf, tierOf } from "./requests.ts";
 import {
@@ -24,7 +25,7 @@ import { session } from "./session.ts";
 
 const PAGE_MAX = 500;
 
-export function orgRoutes({ sql, operatorKey }: ApiParts) {
+export function orgRoutes({ sql, operatorKey, provisioning }: ApiParts) {
   return new Elysia({ prefix: "/orgs", tags: ["orgs"] })
     .use(session(operatorKey))
     .post(
@@ -71,8 +72,11 @@ export function orgRoutes({ sql, operatorKey }: ApiParts) {
     })
     .put(
       "/:orgId/tier",
-      async ({ params, body, actor }) =>
-        shown(await setTier(sql, orgIdOf(params.orgId), tierOf(body.tier), actor)),
+      async ({ params, body, actor }) => {
+        const org = await setTier(sql, orgIdOf(params.orgId), tierOf(body.tier), actor);
+        await applyOrgLimits(provisioning, org.orgId);
+        return shown(org);
+      },
       {
         params: orgParams,
         parse: "json",
@@ -139,7 +143,10 @@ function shown(org: Org): typeof orgSchema.static {
       limitQps: limits.limitQps,
       databases: limits.databases,
       statementTimeoutMs: limits.statementTimeoutMs,
+      idleInTransactionTimeoutMs: limits.idleInTransactionTimeoutMs,
       workMemBytes: limits.workMemBytes,
+      tempFileLimitBytes: limits.tempFileLimitBytes,
+      queryCostMax: limits.queryCostMax,
       computeIdleMs: limits.computeIdleMs,
     },
     overrides: {

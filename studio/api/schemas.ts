@@ -67,7 +67,12 @@ export const orgSchema = t.Object({
       limitQps: t.Number({ description: "Queries per second." }),
       databases: t.Number(),
       statementTimeoutMs: t.Number(),
+      idleInTransactionTimeoutMs: t.Number(),
       workMemBytes: t.Number(),
+      tempFileLimitBytes: t.Number({ description: "Temporary files of one session." }),
+      queryCostMax: nullable(
+        t.Number({ description: "By the planner's estimate; null where there is no bound." }),
+      ),
       computeIdleMs: t.Number(),
     },
     { description: "In force: the tier's, as the contract changed them." },

@@ -19,9 +19,20 @@ test("a larger tier never allows less", () => {
     const next = TIERS[index + 1];
     if (next === undefined) continue;
     const [small, large] = [TIER_LIMITS[tier], TIER_LIMITS[next]];
-    for (const limit of ["connections", "limitQps", "databases", "workMemBytes"] as const) {
+    for (const limit of [
+      "connections",
+      "limitQps",
+      "databases",
+      "statementTimeoutMs",
+      "idleInTransactionTimeoutMs",
+      "workMemBytes",
+      "tempFileLimitBytes",
+    ] as const) {
       expect(large[limit]).toBeGreaterThanOrEqual(small[limit]);
     }
+    const unbounded = Number.POSITIVE_INFINITY;
+    const [smallCost, largeCost] = [small.queryCostMax, large.queryCostMax];
+    expect(largeCost ?? unbounded).toBeGreaterThanOrEqual(smallCost ?? unbounded);
   }
 });
 

@@ -41,7 +41,12 @@ await revokeToken(sql, orgId, second.tokenId, actor);
 const database = await createDatabase(parts, { orgId, name: "app", kind: "postgres" }, actor);
 const tenant = await directory.load(orgId);
 const engine = engines.postgres;
-const placed = { ...database, endpoint: database.endpoint, credentialGeneration: 1 };
+const placed = {
+  ...database,
+  endpoint: database.endpoint,
+  credentialGeneration: 1,
+  tempFileLimitBytes: 1_048_576,
+};
 if (typeof engine === "string" || placed.endpoint === null) throw new Error("No engine.");
 const bytes = await engine.sizeBytes({ ...placed, endpoint: placed.endpoint });
 await engine.repairLogin({ ...placed, endpoint: placed.endpoint });

@@ -56,7 +56,12 @@ test("a database is made, woken, repaired after its tenant broke it, and dropped
     databaseName: "scratch",
     roleName: created.orgId,
   });
-  const database: PlacedDatabase = { ...created, endpoint, credentialGeneration: 1 };
+  const database: PlacedDatabase = {
+    ...created,
+    endpoint,
+    credentialGeneration: 1,
+    tempFileLimitBytes: 1_048_576,
+  };
   await engine.provision(database);
   await engine.provision(database);
 
@@ -122,6 +127,7 @@ test("a host that went away while a database was on it is named", () => {
     name: "app",
     endpoint,
     credentialGeneration: 1,
+    tempFileLimitBytes: 1_048_576,
   };
   expect(engine.drop(database)).rejects.toThrow("not in COMPUTE_HOST_URLS");
 });

@@ -34,7 +34,7 @@ afterAll(async () => {
 async function newDatabase(orgId = newOrgId(), through = engine): Promise<PlacedDatabase> {
   const database = { databaseId: newDatabaseId(), orgId, name: "app" };
   const endpoint = await through.place(database);
-  return { ...database, endpoint, credentialGeneration: 1 };
+  return { ...database, endpoint, credentialGeneration: 1, tempFileLimitBytes: 1_048_576 };
 }
 
 async function loginCode(database: PlacedDatabase, generation = 1): Promise<string> {
@@ -88,6 +88,34 @@ describe("provisioning", () => {
       WHERE datname = ${database.databaseId}`;
     const role = database.orgId;
     expect(row).toEqual({ rolname: role, datacl: `{${role}=CTc/${role}}` });
+  });
+
+  test("holds a role to its tier's temporary files, and follows the tier", async () => {
+    const database = await newDatabase();
+    await engine.provision(database);
+    const { orgId, databaseId } = database;
+    const limitNow = async (): Promise<string> => {
+      const sql = connectAsTenant(server.adminUrl, orgId, databaseId);
+      const [row] = await sql<{ limit: string }[]>`
+        SELECT current_setting('temp_file_limit') AS limit`;
+      await sql.end();
+      return row?.limit ?? "";
+    };
+    expect(await limitNow()).toBe("1MB");
+    const sql = connectAsTenant(server.adminUrl, orgId, databaseId);
+    for (const attempt of [
+      "SET temp_file_limit = -1",
+      "ALTER ROLE CURRENT_USER SET temp_file_limit = -1",
+      "ALTER ROLE CURRENT_USER RESET temp_file_limit",
+      `ALTER DATABASE ${databaseId} SET temp_file_limit = -1`,
+    ]) {
+      expect([attempt, await failureCode(sql.unsafe(attempt))]).toEqual([attempt, "42501"]);
+    }
+    await sql.unsafe("ALTER ROLE CURRENT_USER RESET ALL");
+    await sql.end();
+    expect(await limitNow()).toBe("1MB");
+    await engine.applyLimits({ ...database, tempFileLimitBytes: 64 * 1_048_576 });
+    expect(await limitNow()).toBe("64MB");
   });
 
   test("cut off after any of its statements is finished by the next attempt", async () => {
@@ -215,7 +243,7 @@ describe("a login that its tenant broke", () => {
     expect(await loginCode(database)).toBe("no error");
     const [role] = await shared.admin`
       SELECT rolconfig FROM pg_roles WHERE rolname = ${database.orgId}`;
-    expect(role?.["rolconfig"]).toEqual(["work_mem=1MB"]);
+    expect(role?.["rolconfig"]).toEqual(["temp_file_limit=1024", "work_mem=1MB"]);
   });
 
   test("from another database of its own is repaired", async () => {
