@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { message } from "../../proxy/protocols/postgres/messages.ts";
 import { watchActivity } from "../support/activity.ts";
 import { startPlatform, type TestOrg, type TestPlatform } from "../support/platform.ts";
+import { until } from "../support/until.ts";
 import { errorText, extended, rowsOf, typesOf, WireClient } from "../support/wire.ts";
 
 let platform: TestPlatform;
@@ -185,6 +186,25 @@ test("an org's sessions on two databases, and two orgs, never share", async () =
   expect(seen.size).toBe(3);
   for (const client of clients) client.destroy();
 });
+
+test("a session does not wait for a connection that is being cleaned elsewhere longer than the cleaning", async () => {
+  const tight = await platform.createOrg("ENTERPRISE", { connections: 2, limitQps: 1_000_000 });
+  await platform.createDatabase(tight, "app");
+  await using busy = await open("app", tight, "busy");
+  await busy.query("BEGIN");
+  const leaving = await open("app", tight, "leaving");
+  await leaving.query(
+    "DO $$ BEGIN FOR n IN 1..700 LOOP EXECUTE 'CREATE TEMP TABLE t' || n || ' (a text)'; END LOOP; END $$",
+  );
+  leaving.destroy();
+  await using next = await until("a place", () =>
+    open("app", tight, "next").catch((error: Error) => {
+      expect(error.message).toStartWith("53300 too many connections");
+      return null;
+    }),
+  );
+  expect(rowsOf(await next.query("SELECT 1"))).toEqual([["1"]]);
+}, 15_000);
 
 test("what was pipelined behind a Terminate is not run", async () => {
   await using watcher = await open();
