@@ -51,6 +51,9 @@ export function readConfiguration(environment: Environment) {
     postgresPort: read.port("O7S_POSTGRES_PORT", 5_440),
     httpPort: read.port("O7S_HTTP_PORT", 5_443),
     certificate: certPath === null || keyPath === null ? null : { certPath, keyPath },
+    /** Lets a successor listen on the same ports before this process has left them. */
+    reusePort: read.flag("O7S_REUSE_PORT", false),
+    drainMs: read.integer("O7S_DRAIN_MS", 30_000, { min: 0, max: 3_600_000 }),
     requireTls: read.flag("O7S_REQUIRE_TLS", false),
     throttleMaxWaitMs: read.integer("O7S_THROTTLE_MAX_WAIT_MS", 1_000, { min: 0, max: 60_000 }),
     strangersMax: read.integer("O7S_UNAUTHENTICATED_MAX", 1_000, { min: 1, max: 100_000 }),

@@ -5,18 +5,28 @@ export type HttpServerOptions = {
   readonly layers: Layers;
   readonly hostname: string;
   readonly port: number;
+  /** Whether another process may listen on the port at the same time. */
+  readonly reusePort: boolean;
+  /** True once the proxy takes no more connections: who spreads load must not send it any. */
+  readonly draining: () => boolean;
   /** What works less well than it should, a sentence each. Open sessions go on all the same. */
   readonly troubles: () => Promise<readonly string[]>;
   readonly gauges: () => readonly (readonly [string, string, number])[];
 };
 
-export type HttpServer = { readonly port: number; close(): Promise<void> };
+export type HttpServer = {
+  readonly port: number;
+  /** Takes no more connections; those that are open are served. */
+  stopAccepting(): void;
+  close(): Promise<void>;
+};
 
 /** Throws when the port cannot be listened on. */
 export function serveHttp(options: HttpServerOptions): HttpServer {
   const server = Bun.serve({
     hostname: options.hostname,
     port: options.port,
+    reusePort: options.reusePort,
     maxRequestBodySize: 1_048_576,
     async fetch(request) {
       const { pathname } = new URL(request.url);
@@ -25,7 +35,9 @@ export function serveHttp(options: HttpServerOptions): HttpServer {
       }
       if (pathname === "/healthz") {
         // Whoever answers is alive: restarting a proxy does not bring a control plane back, and ends every session.
-        return Response.json({ ok: true, troubles: await options.troubles() });
+        const draining = options.draining();
+        const health = { ok: !draining, draining, troubles: await options.troubles() };
+        return Response.json(health, { status: draining ? 503 : 200 });
       }
       if (pathname === "/metrics") {
         return new Response(options.layers.metrics.render(options.gauges()), {
@@ -35,5 +47,10 @@ export function serveHttp(options: HttpServerOptions): HttpServer {
       return Response.json({ error: "not found" }, { status: 404 });
     },
   });
-  return { port: server.port ?? options.port, close: () => server.stop(true) };
+  return {
+    port: server.port ?? options.port,
+    // What it resolves to is the end of all its connections, which `close` sees to.
+    stopAccepting: () => void server.stop(),
+    close: () => server.stop(true),
+  };
 }

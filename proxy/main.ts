@@ -14,6 +14,7 @@ import { openPostgres } from "../platform/postgres-client.ts";
 import { engineLimits } from "../platform/provisioning.ts";
 import { ComputeLeases } from "./compute-leases.ts";
 import { type Configuration, readConfiguration } from "./configuration.ts";
+import { drainSessions } from "./draining.ts";
 import { findTroubles } from "./health.ts";
 import { serveHttp } from "./http-server.ts";
 import { createAuthentication } from "./layers/authentication.ts";
@@ -34,8 +35,14 @@ import { startUsageReporting } from "./usage-reporting.ts";
 const nowMs = (): number => performance.now();
 const TICK_MS = 250;
 
+type Running = {
+  /** Takes no more connections, and resolves when the sessions have gone, in patience or, once hurried, without. */
+  drain(hurried: AbortSignal): Promise<void>;
+  close(): Promise<void>;
+};
+
 /** Builds the parts and opens the ports; returns how to close everything again. */
-async function start(configuration: Configuration, log: Log): Promise<() => Promise<void>> {
+async function start(configuration: Configuration, log: Log): Promise<Running> {
   const usageDirectory = join(configuration.dataDirectory, "usage");
   mkdirSync(usageDirectory, { recursive: true, mode: 0o700 });
   const tls = await certificateOf(configuration);
@@ -89,13 +96,16 @@ async function start(configuration: Configuration, log: Log): Promise<() => Prom
 
   await tenants.start();
   const reporting = await startUsageReporting({ sql, log, directory: usageDirectory, counters });
-  const closePorts = openPorts(configuration, layers, { sql, tls, pools, tenants });
-  return async () => {
-    await closePorts();
-    leases.close();
-    await reporting.close();
-    await tenants.close();
-    await sql.end({ timeout: 1 });
+  const ports = openPorts(configuration, layers, { sql, tls, pools, tenants });
+  return {
+    drain: ports.drain,
+    async close() {
+      await ports.close();
+      leases.close();
+      await reporting.close();
+      await tenants.close();
+      await sql.end({ timeout: 1 });
+    },
   };
 }
 
@@ -136,12 +146,15 @@ function openPorts(
   configuration: Configuration,
   layers: Layers,
   parts: { sql: Sql; tls: Certificate; pools: UpstreamPools; tenants: TenantCache },
-): () => Promise<void> {
+): Running {
   const { sessions } = layers;
+  const { reusePort } = configuration;
+  let draining = false;
   const postgres = listenPostgres({
     layers,
     hostname: configuration.host,
     port: configuration.postgresPort,
+    reusePort,
     tls: parts.tls,
     requireTls: configuration.requireTls,
     pools: parts.pools,
@@ -153,6 +166,8 @@ function openPorts(
     layers,
     hostname: configuration.host,
     port: configuration.httpPort,
+    reusePort,
+    draining: () => draining,
     troubles: () => findTroubles(parts.sql),
     gauges: () => [
       ["o7s_sessions", "Sessions that are open", sessions.size],
@@ -171,10 +186,28 @@ function openPorts(
     for (const session of sessions.all()) session.tick(now);
   }, TICK_MS);
   layers.log.info("started", { postgresPort: postgres.port, httpPort: http.port });
-  return async () => {
-    clearInterval(ticker);
-    await postgres.close();
-    await http.close();
+  return {
+    async drain(hurried) {
+      draining = true;
+      postgres.stopAccepting();
+      // A successor on the same port answers from now on. Without one, this process says that it is going.
+      if (reusePort) http.stopAccepting();
+      layers.log.info("draining", { sessions: sessions.size, drainMs: configuration.drainMs });
+      const left = await drainSessions({
+        sessions,
+        strangers: postgres.strangers,
+        refuseStrangers: postgres.refuseStrangers,
+        drainMs: configuration.drainMs,
+        nowMs,
+        hurried,
+      });
+      layers.log.info("drained", { sessionsLeft: left });
+    },
+    async close() {
+      clearInterval(ticker);
+      await postgres.close();
+      await http.close();
+    },
   };
 }
 
@@ -220,15 +253,21 @@ try {
     level: configuration.logLevel,
     write: (line) => process.stdout.write(`${line}\n`),
   });
-  const stop = await start(configuration, log);
+  const proxy = await start(configuration, log);
+  const hurry = new AbortController();
   let stopping = false;
-  const shutDown = (): void => {
+  const shutDown = (signal: string): void => {
+    // Whoever asks twice, or at the keyboard, does not want to wait.
+    if (stopping || signal === "SIGINT") hurry.abort();
     if (stopping) return;
     stopping = true;
-    stop().then(
-      () => process.exit(0),
-      () => process.exit(1),
-    );
+    proxy
+      .drain(hurry.signal)
+      .then(() => proxy.close())
+      .then(
+        () => process.exit(0),
+        () => process.exit(1),
+      );
   };
   process.on("SIGTERM", shutDown);
   process.on("SIGINT", shutDown);

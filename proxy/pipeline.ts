@@ -51,6 +51,7 @@ export type Hello = {
   readonly prove: (attempt: LoginAttempt) => Promise<Principal | Denial>;
   readonly end: Session["end"];
   readonly tick: Session["tick"];
+  readonly part: Session["part"];
 };
 
 export function isDenial(value: object): value is Denial {
@@ -96,6 +97,7 @@ export async function openSession(layers: Layers, hello: Hello): Promise<Session
     meter: new UsageMeter(layers.counters.slot(orgId, route.database.databaseId)),
     end: hello.end,
     tick: hello.tick,
+    part: hello.part,
   };
   layers.sessions.add(session);
   return session;

@@ -2,6 +2,7 @@
 import type { OrgId, TokenId } from "../platform/ids.ts";
 import type { Tenant } from "../platform/tenants.ts";
 import type { Denial } from "./denial.ts";
+import type { Parting } from "./draining.ts";
 import type { GateSlot } from "./layers/connection-gate.ts";
 import type { Route } from "./layers/database-router.ts";
 import type { OrgLimiter } from "./layers/rate-limiter.ts";
@@ -22,6 +23,8 @@ export type Session = {
   end: (denial: Denial) => void;
   /** Called every second, for the time limits that O7s keeps itself. */
   tick: (nowMs: number) => void;
+  /** The proxy is being replaced: ends the session if it is one of those that may end now, or when it becomes one. */
+  part: (parting: Parting, nowMs: number) => void;
 };
 
 /** The open sessions, by org. */

@@ -33,7 +33,7 @@ describe("the HTTP port", () => {
   test("says that the proxy is well", async () => {
     const response = await http("/healthz");
     expect(response.status).toBe(200);
-    expect(await response.json()).toEqual({ ok: true, troubles: [] });
+    expect(await response.json()).toEqual({ ok: true, draining: false, troubles: [] });
   });
 
   test("gives metrics in the Prometheus text format, each family with its help and type", async () => {

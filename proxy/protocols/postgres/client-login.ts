@@ -86,6 +86,7 @@ async function enter(
     // Before the relay stands, there is nothing to end but the connection.
     end: (denial) => (relay === null ? connection.refuse(denial) : relay.end(denial)),
     tick: (now) => relay?.tick(now),
+    part: (parting, now) => relay?.part(parting, now),
   });
   if (isDenial(session)) return refuse(session);
   options.authenticated(connection);

@@ -73,6 +73,11 @@ export class FrameReader {
     return this.#bodyLeft > 0;
   }
 
+  /** Whether nothing is under way: neither a message that has begun nor one that waits. */
+  get atRest(): boolean {
+    return this.#bodyLeft === 0 && this.#kept === null && !this.#waiting;
+  }
+
   get waiting(): boolean {
     return this.#waiting;
   }

@@ -11,6 +11,8 @@ export type PostgresListenerOptions = {
   readonly layers: Layers;
   readonly hostname: string;
   readonly port: number;
+  /** Whether another process may listen on the port at the same time. */
+  readonly reusePort: boolean;
   readonly tls: TlsContext;
   readonly requireTls: boolean;
   readonly pools: UpstreamPools;
@@ -24,6 +26,10 @@ export type PostgresListener = {
   readonly port: number;
   /** Sockets that have not logged in. */
   strangers(): number;
+  /** Ends those with a last message. */
+  refuseStrangers(): void;
+  /** Takes no more connections; those that are open stay. */
+  stopAccepting(): void;
   /** Takes no more connections, and ends those that are open with a last message. */
   close(): Promise<void>;
 };
@@ -63,9 +69,10 @@ export function listenPostgres(options: PostgresListenerOptions): PostgresListen
     });
   };
 
+  const { hostname, port, reusePort } = options;
   const server = Bun.listen<ClientConnection>({
-    hostname: options.hostname,
-    port: options.port,
+    // Bun takes `reusePort` here, though its types do not name it.
+    ...{ hostname, port, reusePort },
     socket: {
       open: accept,
       data(socket, bytes) {
@@ -88,6 +95,8 @@ export function listenPostgres(options: PostgresListenerOptions): PostgresListen
   return {
     port: server.port,
     strangers: () => strangers.size,
+    refuseStrangers: () => strangers.refuseAll(),
+    stopAccepting: () => server.stop(),
     async close() {
       clearInterval(sweep);
       server.stop();
@@ -134,6 +143,13 @@ class Strangers {
 
   delete(connection: ClientConnection): void {
     this.#sinceMs.delete(connection);
+  }
+
+  refuseAll(): void {
+    for (const connection of [...this.#sinceMs.keys()]) {
+      this.delete(connection);
+      connection.refuse(shuttingDown());
+    }
   }
 
   sweep(): void {

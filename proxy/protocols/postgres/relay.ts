@@ -2,14 +2,17 @@
  * The relay: a session after login. It joins the two directions (`client-messages.ts`, `server-replies.ts`), takes a
  * connection to the server when there is something to run, and gives it back when nothing is left of it there.
  */
+import { copyOf } from "../../bytes.ts";
 import type { ComputeLease, ComputeUser } from "../../compute-leases.ts";
 import {
   type Denial,
   sessionStateExpired,
+  shuttingDown,
   statementTimeout,
   transactionIdle,
   upstreamLost,
 } from "../../denial.ts";
+import type { Parting } from "../../draining.ts";
 import { mayRelease, overdueMs } from "../../layers/query-execution.ts";
 import type { Waiter } from "../../layers/rate-limiter.ts";
 import { type Layers, logDenial } from "../../pipeline.ts";
@@ -78,6 +81,10 @@ export class Relay
   /** The client has not taken everything, so the server is not read. */
   #clientBehind = false;
   #closed = false;
+  /** The session ends as soon as this allows. */
+  #parting: Parting | null = null;
+  /** While it is parting: what is to leave in one piece with the last message, so that no client acts in between. */
+  #gathered: Uint8Array[] | null = null;
 
   constructor(options: RelayOptions) {
     const { layers, session, nowMs } = options;
@@ -150,8 +157,15 @@ export class Relay
   }
 
   terminate(): void {
+    this.#sendGathered();
     this.clientClosed();
     this.#client.close();
+  }
+
+  part(parting: Parting, nowMs: number): void {
+    if (this.#closed) return;
+    if (parting.withAnswer) this.#parting = parting;
+    if (nowMs - this.#state.lastTrafficMs >= parting.quietMs) this.#partAtRest(parting);
   }
 
   tick(nowMs: number): void {
@@ -235,6 +249,7 @@ export class Relay
     if (this.#closed) return;
     // What O7s asks for itself is no traffic of the session's.
     const asked = this.#state.replies.head === EXPECT.ownQuery;
+    if (this.#parting !== null) this.#gathered = [];
     this.#fromServer.push(bytes);
     const state = this.#state;
     const now = this.#nowMs();
@@ -244,6 +259,9 @@ export class Relay
     const hasRoom = this.#waitingFor === "room" && replies.length < UNANSWERED_MAX / 2;
     if (hasRoom || (this.#waitingFor === "answers" && replies.readies === 0)) this.#goOn();
     this.#settle();
+    if (this.#parting === null) return;
+    this.#partAtRest(this.#parting);
+    this.#sendGathered();
   }
 
   upstreamDrained(): void {
@@ -266,6 +284,14 @@ export class Relay
 
   toClient(bytes: Uint8Array, start = 0, end = bytes.length): void {
     this.session.meter.bytesOut(end - start);
+    if (this.#gathered !== null) {
+      this.#gathered.push(copyOf(bytes, start, end));
+      return;
+    }
+    this.#write(bytes, start, end);
+  }
+
+  #write(bytes: Uint8Array, start = 0, end = bytes.length): void {
     if (this.#client.write(bytes, start, end) || this.#clientBehind) return;
     this.#clientBehind = true;
     this.session.meter.stall(this.#nowMs());
@@ -306,6 +332,22 @@ export class Relay
 
   computeSleeps(): void {
     if (mayRelease(this.#state)) this.#dropUpstream();
+  }
+
+  // ——— Parting ———
+
+  /** Ends the session if nothing of it is under way in either direction. */
+  #partAtRest(parting: Parting): void {
+    const state = this.#state;
+    if (this.#closed || !state.idle || (state.held !== null && !parting.stateToo)) return;
+    if (this.#waitingFor !== null || this.#clientBehind || !this.#fromClient.atRest) return;
+    this.end(shuttingDown());
+  }
+
+  #sendGathered(): void {
+    const gathered = this.#gathered;
+    this.#gathered = null;
+    if (gathered !== null && gathered.length > 0) this.#write(Buffer.concat(gathered));
   }
 
   // ——— Connections ———
