@@ -14,6 +14,8 @@ export type ConnectionGate = {
   admit(tenant: Tenant): Promise<GateSlot | Denial> | GateSlot | Denial;
   /** Connections that are held now, by org. */
   held(orgId: OrgId): number;
+  /** A tenant has changed: where its limit has, connections beyond the new one are ended, wherever they are. */
+  limitChanged(tenant: Tenant): void;
 };
 
 /** Counts in this process: exact for one worker. */
@@ -21,6 +23,8 @@ export function createLocalConnectionGate(): ConnectionGate {
   const heldByOrg = new Map<OrgId, number>();
   return {
     held: (orgId) => heldByOrg.get(orgId) ?? 0,
+    // All sessions are here: whoever tells them of the change sees which are too many.
+    limitChanged() {},
     admit(tenant) {
       const { orgId } = tenant;
       const held = heldByOrg.get(orgId) ?? 0;
