@@ -19,6 +19,10 @@ export function readConfiguration(environment: Environment) {
   if ((certPath === null) !== (keyPath === null)) {
     read.fault("O7S_TLS_CERT", "and O7S_TLS_KEY name the two files of one certificate: set both.");
   }
+  const redisUrl = read.optional("REDIS_URL");
+  if (redisUrl !== null && !isRedisUrl(redisUrl)) {
+    read.fault("REDIS_URL", "must be a URL like redis://user:password@host:6379 (or rediss://).");
+  }
   const logLevel = parseLogLevel(read.optional("LOG_LEVEL") ?? "info");
   if (logLevel === null) read.fault("LOG_LEVEL", "must be debug, info, warn or error.");
   const configuration = {
@@ -43,6 +47,8 @@ export function readConfiguration(environment: Environment) {
     computeHosts: computeHosts ?? [],
     computeHostSecret:
       hosts === null ? "" : read.required("COMPUTE_HOST_SECRET", "the secret of the compute hosts"),
+    /** Where limits are counted when several workers or replicas share them. */
+    redisUrl,
     dataDirectory: read.required(
       "O7S_DATA_DIR",
       "the directory for usage counters and the self-signed certificate",
@@ -67,4 +73,9 @@ export function readConfiguration(environment: Environment) {
   };
   read.finish();
   return configuration;
+}
+
+function isRedisUrl(text: string): boolean {
+  const url = URL.parse(text);
+  return url !== null && ["redis:", "rediss:"].includes(url.protocol) && url.hostname !== "";
 }

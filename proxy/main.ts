@@ -18,11 +18,10 @@ import { drainSessions } from "./draining.ts";
 import { findTroubles } from "./health.ts";
 import { serveHttp } from "./http-server.ts";
 import { createAuthentication } from "./layers/authentication.ts";
-import { createLocalConnectionGate } from "./layers/connection-gate.ts";
 import { createDatabaseRouter } from "./layers/database-router.ts";
-import { createLocalRateLimiter } from "./layers/rate-limiter.ts";
+import { type Limits, openLimits } from "./limits/shared-limits.ts";
 import { ProxyMetrics } from "./metrics.ts";
-import { applyTenantChange, type Layers } from "./pipeline.ts";
+import { applyTenantChange, endYoungest, type Layers } from "./pipeline.ts";
 import { listenPostgres } from "./protocols/postgres/listener.ts";
 import { UpstreamPools } from "./protocols/postgres/upstream-pool.ts";
 import { createUpstreamSupply } from "./protocols/postgres/upstream-supply.ts";
@@ -71,14 +70,20 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
     wakeDeadlineMs: configuration.wakeDeadlineMs,
   });
   const counters = new UsageCounters(usageDirectory);
+  const limits = await openLimits({
+    redisUrl: configuration.redisUrl,
+    log,
+    clock: { nowMs, schedule },
+    endYoungest: (orgId, count) => endYoungest(layers, orgId, count),
+  });
   const layers: Layers = {
     authentication: createAuthentication({
       findTenant: (orgId) => tenants.find(orgId),
       mockKey: createHmac("sha256", configuration.masterKey).update("mock verifiers").digest(),
       nowMs,
     }),
-    gate: createLocalConnectionGate(),
-    limiter: createLocalRateLimiter({ nowMs, schedule }),
+    gate: limits.gate,
+    limiter: limits.limiter,
     router: createDatabaseRouter({
       servers: configuration.sharedServers,
       leases,
@@ -96,11 +101,12 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
 
   await tenants.start();
   const reporting = await startUsageReporting({ sql, log, directory: usageDirectory, counters });
-  const ports = openPorts(configuration, layers, { sql, tls, pools, tenants });
+  const ports = openPorts(configuration, layers, { sql, tls, pools, tenants, limits });
   return {
     drain: ports.drain,
     async close() {
       await ports.close();
+      await limits.close();
       leases.close();
       await reporting.close();
       await tenants.close();
@@ -145,7 +151,7 @@ function createPools(
 function openPorts(
   configuration: Configuration,
   layers: Layers,
-  parts: { sql: Sql; tls: Certificate; pools: UpstreamPools; tenants: TenantCache },
+  parts: { sql: Sql; tls: Certificate; pools: UpstreamPools; tenants: TenantCache; limits: Limits },
 ): Running {
   const { sessions } = layers;
   const { reusePort } = configuration;
@@ -168,7 +174,7 @@ function openPorts(
     port: configuration.httpPort,
     reusePort,
     draining: () => draining,
-    troubles: () => findTroubles(parts.sql),
+    troubles: async () => [...(await findTroubles(parts.sql)), ...parts.limits.troubles()],
     gauges: () => [
       ["o7s_sessions", "Sessions that are open", sessions.size],
       ["o7s_strangers", "Sockets that have not logged in", postgres.strangers()],
@@ -178,6 +184,7 @@ function openPorts(
       ["o7s_upstreams_lent", "Connections in use by sessions", parts.pools.count("lent")],
       ["o7s_upstreams_pinned", "Connections that hold session state", parts.pools.count("pinned")],
       ["o7s_sessions_waiting", "Sessions waiting for one", parts.pools.count("waiting")],
+      ...parts.limits.gauges(),
       ["process_resident_memory_bytes", "Resident memory", process.memoryUsage.rss()],
     ],
   });

@@ -172,6 +172,18 @@ export function applyTenantChange(layers: Layers, orgId: OrgId, tenant: Tenant |
       session.end(denial);
     }
   }
+  if (tenant !== null) layers.gate.limitChanged(tenant);
+}
+
+/** Ends so many of an org's sessions for want of places, the youngest first; returns how many it could. */
+export function endYoungest(layers: Layers, orgId: OrgId, count: number): number {
+  const ended = layers.sessions.of(orgId).slice(-count);
+  for (const session of ended) {
+    const denial = connectionLimit(session.tenant);
+    logDenial(layers, denial, { orgId, protocol: session.protocol });
+    session.end(denial);
+  }
+  return ended.length;
 }
 
 /** Oldest sessions keep their places when a tier with fewer comes into force. */
