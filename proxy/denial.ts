@@ -27,6 +27,7 @@ export type DenialCode =
   | "session_state_expired"
   | "transaction_idle"
   | "statement_timeout"
+  | "setting_above_tier"
   | "replication_refused"
   | "prepared_statement"
   | "protocol_violation"
@@ -228,6 +229,29 @@ export function statementTimeout(tenant: Tenant): Denial {
     message: `canceling statement: the ${tenant.tier} tier allows ${tenant.limits.statementTimeoutMs / 1_000} seconds for a statement`,
     hint: "Make the statement do less at a time, or upgrade the tier.",
     log: "statement cancelled: timeout of the tier",
+    level: "info",
+  };
+}
+
+/** `value` is what the client asked for, `cap` what it may have, in the setting's own syntax. */
+export function settingAboveTier(tenant: Tenant, name: string, value: string, cap: string): Denial {
+  const shown = value.length <= 40 ? value : `${value.slice(0, 40)}…`;
+  return {
+    code: "setting_above_tier",
+    message: `${name} cannot be set to "${shown}": the ${tenant.tier} tier allows at most ${cap}`,
+    hint: `Set ${name} to ${cap} or less, or upgrade the tier.`,
+    log: `${name} above the tier's cap refused`,
+    level: "info",
+  };
+}
+
+export function transactionTimeout(tenant: Tenant): Denial {
+  const limitSeconds = tenant.limits.idleInTransactionTimeoutMs / 1_000;
+  return {
+    code: "transaction_idle",
+    message: `terminating session: the ${tenant.tier} tier lets a transaction be idle for ${limitSeconds} seconds`,
+    hint: "Connect again; the transaction has been rolled back. Commit or roll back sooner, or upgrade the tier.",
+    log: "session ended: idle in a transaction for longer than the tier allows",
     level: "info",
   };
 }

@@ -61,7 +61,10 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
     directory: createTenantDirectory(sql, { log }),
     log,
     liveOrgs: sessions,
-    changed: (orgId, tenant) => applyTenantChange(layers, orgId, tenant),
+    changed: (orgId, tenant) => {
+      applyTenantChange(layers, orgId, tenant);
+      if (tenant !== null) pools.applyLimits(orgId, tenant.limits);
+    },
   });
   const leases = new ComputeLeases(computeHosts, {
     holder: `o7s-${randomUUID()}`,

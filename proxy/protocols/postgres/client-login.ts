@@ -8,6 +8,7 @@ import { type Denial, protocolViolation, replicationRefused, tlsRequired } from 
 import type { LoginAttempt, Principal } from "../../layers/authentication.ts";
 import { closeSession, isDenial, type Layers, logDenial, openSession } from "../../pipeline.ts";
 import type { CancelKey, CancelRegistry } from "./cancel-registry.ts";
+import { startupRefusal } from "./capped-settings.ts";
 import type { ClientConnection, TlsContext } from "./client-connection.ts";
 import {
   authenticationOk,
@@ -97,6 +98,8 @@ async function enter(
     options.pools.leave(pool);
     closeSession(layers, session);
   });
+  const refused = startupRefusal(startup.parameters, session.tenant);
+  if (refused !== null) return refuse(refused);
   const reported = await pool.reportedParameters(session);
   if (isDenial(reported)) return refuse(reported);
   if (connection.closed) return;

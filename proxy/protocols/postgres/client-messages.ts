@@ -5,6 +5,7 @@
 import { byteAt, copyOf, textAt, zeroIn } from "../../bytes.ts";
 import { type Denial, protocolViolation, statementExists, statementUnknown } from "../../denial.ts";
 import { admitRequest, type Layers, logDenial } from "../../pipeline.ts";
+import { settingRefusal } from "./capped-settings.ts";
 import { errorResponse } from "./errors.ts";
 import { FATE, type FrameReceiver, typeSet } from "./frame-reader.ts";
 import { CLIENT, message, readyForQuery, STATUS } from "./messages.ts";
@@ -14,6 +15,7 @@ import {
   STATEMENTS_PER_SESSION_MAX,
   type Statement,
 } from "./prepared-statements.ts";
+import { refusingBatch, refusingQuery } from "./refusing-statements.ts";
 import type { RelayState } from "./relay-state.ts";
 import { EXPECT } from "./reply-queue.ts";
 import { stateMadeBy } from "./session-state.ts";
@@ -174,7 +176,11 @@ export class ClientMessages implements FrameReceiver {
       // It ends what a batch has left open, and the unnamed statement with it.
       state.batchOpen = false;
       state.unnamed = null;
-      this.#noteState(bytes, at + 5, available === total ? at + total - 1 : -1);
+      const refusal = this.#look(bytes, at + 5, available === total ? at + total - 1 : -1);
+      if (refusal !== null && kind === EXPECT.query) {
+        this.#replacement = refusingQuery(this.#logged(refusal));
+        return FATE.discard;
+      }
     }
     return FATE.forward;
   }
@@ -253,7 +259,8 @@ export class ClientMessages implements FrameReceiver {
       return FATE.forward;
     }
     state.unkept.delete(name);
-    this.#noteState(bytes, nameEnd + 1, zeroIn(bytes, nameEnd + 1, at + total));
+    const refusal = this.#look(bytes, nameEnd + 1, zeroIn(bytes, nameEnd + 1, at + total));
+    if (refusal !== null) return this.#refuseParse(refusal, name, now);
     if (name === "") {
       state.unnamed = copyOf(bytes, nameEnd + 1, at + total);
       this.#upstream().unnamedOf = state;
@@ -382,11 +389,39 @@ export class ClientMessages implements FrameReceiver {
     return FATE.wait;
   }
 
-  /** `end` is where the text ends, or -1 when it is not here as a whole. */
-  #noteState(bytes: Uint8Array, start: number, end: number): void {
-    const { heldStates } = this.#state;
-    if (end < 0) heldStates.add("a statement too long to look into");
-    else heldStates.add(stateMadeBy(textAt(bytes, start, end)));
+  /**
+   * Looks at what is to run, or to be prepared: notes the state that it may make, or tells why it must not run. `end` is
+   * where the text ends, or -1 when it is not here as a whole.
+   */
+  #look(bytes: Uint8Array, start: number, end: number): Denial | null {
+    const { heldStates, session } = this.#state;
+    if (end < 0) {
+      heldStates.add("a statement too long to look into");
+      return null;
+    }
+    const text = textAt(bytes, start, end);
+    const refusal = settingRefusal(text, session.tenant);
+    if (refusal === null) heldStates.add(stateMadeBy(text));
+    return refusal;
+  }
+
+  /** In place of a Parse the server gets a whole statement of ours, whose error is the only answer to be seen. */
+  #refuseParse(denial: Denial, clientName: string, now: number): number {
+    const state = this.#state;
+    state.pendingStatements.push({ statement: null, clientName: null });
+    state.expect(EXPECT.ownParse, now);
+    state.expect(EXPECT.ownBind, now);
+    state.pendingStatements.push({ statement: null, clientName });
+    state.expect(EXPECT.parse, now);
+    this.#upstream().unnamedOf = null;
+    this.#replacement = refusingBatch(this.#logged(denial));
+    return FATE.discard;
+  }
+
+  #logged(denial: Denial): Denial {
+    const { orgId } = this.#state.session;
+    logDenial(this.#layers, denial, { orgId, protocol: "postgres" });
+    return denial;
   }
 
   #upstream(): NonNullable<RelayState["upstream"]> {

@@ -23,6 +23,7 @@ const SQLSTATE: Readonly<Record<DenialCode, string>> = {
   session_state_expired: "57P05",
   transaction_idle: "25P03",
   statement_timeout: "57014",
+  setting_above_tier: "22023",
   replication_refused: "0A000",
   prepared_statement: "26000",
   protocol_violation: "08P01",

@@ -10,6 +10,7 @@ import {
   shuttingDown,
   statementTimeout,
   transactionIdle,
+  transactionTimeout,
   upstreamLost,
 } from "../../denial.ts";
 import type { Parting } from "../../draining.ts";
@@ -171,6 +172,7 @@ export class Relay
   tick(nowMs: number): void {
     const state = this.#state;
     if (this.#closed) return;
+    if (this.#endIdleTransaction(nowMs)) return;
     if (state.replies.length === 0) {
       this.#verifyState(nowMs);
       return;
@@ -351,6 +353,21 @@ export class Relay
   }
 
   // ——— Connections ———
+
+  /** A transaction that waits for its client, or a COPY that does, holds locks: not for longer than the tier allows. */
+  #endIdleTransaction(nowMs: number): boolean {
+    const state = this.#state;
+    const { tenant } = this.session;
+    if (nowMs - state.lastTrafficMs < tenant.limits.idleInTransactionTimeoutMs) return false;
+    if (state.upstream === null || this.#waitingFor !== null) return false;
+    const waits =
+      state.replies.length === 0 ? !state.idle : state.copyingIn && !state.upstream.backlogged;
+    if (!waits) return false;
+    const denial = transactionTimeout(tenant);
+    logDenial(this.#layers, denial, { orgId: this.session.orgId, protocol: "postgres" });
+    this.end(denial);
+    return true;
+  }
 
   /** A session that holds its connection and rests: the server is asked whether it still has to. */
   #verifyState(nowMs: number): void {

@@ -21,6 +21,7 @@ export const EXPECT = {
   ownParse: 9,
   ownClose: 10,
   ownQuery: 12,
+  ownBind: 14,
   /** CopyDone or CopyFail: has no answer, but parts the Syncs that a COPY ignores from those that it does not. */
   copyEnd: 13,
   /** Not sent at all: an answer of our own that the client gets in this place. */

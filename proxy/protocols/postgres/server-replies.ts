@@ -3,7 +3,8 @@
  * of our own are kept from the client, and ours to the client's put in their places.
  */
 import { byteAt, textAt } from "../../bytes.ts";
-import { statementTimeout } from "../../denial.ts";
+import { statementTimeout, transactionTimeout } from "../../denial.ts";
+import { overdueMs } from "../../layers/query-execution.ts";
 import type { ProxyMetrics } from "../../metrics.ts";
 import { QUERY_WEIGHT } from "./client-messages.ts";
 import { tagName, tagRows } from "./command-tag.ts";
@@ -37,6 +38,10 @@ export const SERVER_WHOLE = {
 } as const;
 
 const QUERY_CANCELED = "57014";
+const STATEMENT_TIMEOUT = "canceling statement due to statement timeout";
+const IDLE_IN_TRANSACTION = "25P03";
+/** By so much the server's clock may have been started earlier than ours. */
+const TRANSIT_MS = 200;
 const NO_FIELDS: ReadonlyMap<string, string> = new Map();
 
 export class ServerReplies implements FrameReceiver {
@@ -133,7 +138,7 @@ export class ServerReplies implements FrameReceiver {
       case SERVER.closeComplete:
         return this.#answers(EXPECT.close, EXPECT.ownClose);
       case SERVER.bindComplete:
-        return this.#answers(EXPECT.bind, EXPECT.none);
+        return this.#answers(EXPECT.bind, EXPECT.ownBind);
       case SERVER.noData:
       case SERVER.rowDescription:
         if (this.#state.replies.head === EXPECT.describe) this.#state.replies.shift();
@@ -152,7 +157,9 @@ export class ServerReplies implements FrameReceiver {
     const head = replies.head;
     if (head !== kind && head !== ownKind) return true;
     replies.shift();
-    if (head !== EXPECT.bind && head !== EXPECT.close) pendingStatements.shift();
+    if (head !== EXPECT.bind && head !== EXPECT.ownBind && head !== EXPECT.close) {
+      pendingStatements.shift();
+    }
     return head === kind;
   }
 
@@ -221,10 +228,12 @@ export class ServerReplies implements FrameReceiver {
   #error(body: Uint8Array, whole: boolean): boolean {
     const state = this.#state;
     const fields = whole ? errorFields(body) : NO_FIELDS;
+    const overdue = this.#isOverdue(fields);
     const severity = fields.get("V");
     this.fatal = severity === "FATAL" || severity === "PANIC";
     if (state.replies.length === 0) {
       // An error that answers nothing: the server ends the connection. Where nothing is lost by it, the session goes on.
+      if (this.#endsIdleTransaction(fields)) return false;
       if (!this.fatal || !state.idle || state.held !== null) return true;
       this.#host.upstreamEndsIdle();
       return false;
@@ -233,11 +242,29 @@ export class ServerReplies implements FrameReceiver {
     if (fields.get("R") === "RevalidateCachedQuery") state.registry.renew();
     this.#failStatement();
     state.copyingIn = false;
-    if (state.timedOutAtMs < 0 || fields.get("C") !== QUERY_CANCELED) return true;
+    const ours = state.timedOutAtMs >= 0 && fields.get("C") === QUERY_CANCELED;
+    if (!ours && !overdue) return true;
     // The server's words for our cancellation would blame the user.
     state.timedOutAtMs = -1;
     this.#replacement = errorResponse(statementTimeout(state.session.tenant), "ERROR");
     return false;
+  }
+
+  /** The server has ended a statement for its own timeout, and the tier's is over too: the tier's is named then. */
+  #isOverdue(fields: ReadonlyMap<string, string>): boolean {
+    if (fields.get("M") !== STATEMENT_TIMEOUT || this.#state.replies.length === 0) return false;
+    return overdueMs(this.#state.session, this.#state.statementSinceMs, this.#nowMs()) >= 0;
+  }
+
+  /** The same for a transaction that was idle for too long. */
+  #endsIdleTransaction(fields: ReadonlyMap<string, string>): boolean {
+    const { session, lastTrafficMs } = this.#state;
+    const { tenant } = session;
+    const idleMs = this.#nowMs() - lastTrafficMs + TRANSIT_MS;
+    if (fields.get("C") !== IDLE_IN_TRANSACTION) return false;
+    if (idleMs < tenant.limits.idleInTransactionTimeoutMs) return false;
+    this.#replacement = errorResponse(transactionTimeout(tenant), "FATAL");
+    return true;
   }
 
   #failStatement(): void {

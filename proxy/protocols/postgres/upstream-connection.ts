@@ -30,6 +30,8 @@ export class UpstreamConnection {
   readonly statements = new UpstreamStatements(STATEMENTS_MAX);
   /** Whose unnamed statement it has. */
   unnamedOf: object | null = null;
+  /** Which state of its pool's settings it was opened with. */
+  settingsEpoch = 0;
   /** When it last went back to its pool. */
   idleSinceMs = 0;
   /** What its pool does with it: keeps it, lends it to a session, or to one that holds state on it. */

@@ -5,10 +5,12 @@
  * A pool belongs to one database of one org: a connection never crosses tenants.
  */
 import type { OrgId } from "../../../platform/ids.ts";
+import type { TierLimits } from "../../../platform/tiers.ts";
 import type { ComputeLease, ComputeUser } from "../../compute-leases.ts";
 import { type Denial, poolExhausted } from "../../denial.ts";
 import { isDenial } from "../../pipeline.ts";
 import type { Session } from "../../session.ts";
+import { settingsKey } from "./capped-settings.ts";
 import { message, SERVER } from "./messages.ts";
 import { StatementRegistry } from "./prepared-statements.ts";
 import type { UpstreamConnection, UpstreamOwner } from "./upstream-connection.ts";
@@ -46,6 +48,8 @@ export class UpstreamPool implements ComputeUser {
   #pinned = 0;
   readonly #waiting: Waiting[] = [];
   #opening = 0;
+  /** Raised when what connections are started with has changed. */
+  #settingsEpoch = 0;
   /** What servers report at login, which is the same for every connection of the pool. */
   #reported: ReadonlyMap<string, string> | null = null;
   #lease: ComputeLease | null = null;
@@ -136,6 +140,7 @@ export class UpstreamPool implements ComputeUser {
       return;
     }
     this.#forget(upstream);
+    if (upstream.settingsEpoch !== this.#settingsEpoch) upstream.close();
     if (upstream.closed) {
       this.#openIfRoom();
       return;
@@ -171,6 +176,13 @@ export class UpstreamPool implements ComputeUser {
     // A compute that has been stopped must not have its lease renewed: that would start it again.
     this.#lease?.lost(upstream.generation);
     this.discard(upstream);
+  }
+
+  /** The tier's settings have changed: connections that were started with the old ones are not lent again. */
+  renewSettings(): void {
+    this.#settingsEpoch += 1;
+    this.closeIdle();
+    this.#openIfRoom();
   }
 
   /** Called several times a second: closes what has been idle, and refuses those who have waited too long. */
@@ -244,9 +256,11 @@ export class UpstreamPool implements ComputeUser {
   }
 
   async #open(session: Session): Promise<UpstreamConnection | Denial> {
+    const settingsEpoch = this.#settingsEpoch;
     const upstream = await this.#options.supply(session, this.#parameters);
     this.#opening -= 1;
     if (!isDenial(upstream)) {
+      upstream.settingsEpoch = settingsEpoch;
       this.#reported ??= upstream.parameters;
       this.#joinLease(session);
     }
@@ -323,6 +337,12 @@ class Cleaning implements UpstreamOwner {
 /** The pools of one org: together they have no more connections than the org may have sessions. */
 class OrgPools {
   readonly pools = new Map<string, UpstreamPool>();
+  /** What connections of the org are started with, by its tier. */
+  settings: string;
+
+  constructor(limits: TierLimits) {
+    this.settings = settingsKey(limits);
+  }
 
   /** Whether one more connection may be opened; an idle one of another pool makes room for it. */
   makeRoom(connectionsMax: number): boolean {
@@ -347,7 +367,7 @@ export class UpstreamPools {
   join(session: Session, parameters: ReadonlyMap<string, string>): UpstreamPool {
     let org = this.#orgs.get(session.orgId);
     if (org === undefined) {
-      org = new OrgPools();
+      org = new OrgPools(session.tenant.limits);
       this.#orgs.set(session.orgId, org);
     }
     const key = JSON.stringify([
@@ -366,6 +386,15 @@ export class UpstreamPools {
 
   leave(pool: UpstreamPool): void {
     pool.members -= 1;
+  }
+
+  /** The org has other limits now: connections lent from here on are started with them. */
+  applyLimits(orgId: OrgId, limits: TierLimits): void {
+    const org = this.#orgs.get(orgId);
+    const settings = settingsKey(limits);
+    if (org === undefined || org.settings === settings) return;
+    org.settings = settings;
+    for (const pool of org.pools.values()) pool.renewSettings();
   }
 
   /** Called several times a second. A pool that has nobody and nothing any more is forgotten. */

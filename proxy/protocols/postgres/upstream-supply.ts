@@ -8,6 +8,7 @@ import type { UpstreamTarget } from "../../layers/database-router.ts";
 import type { ProxyMetrics } from "../../metrics.ts";
 import { isDenial } from "../../pipeline.ts";
 import type { Session } from "../../session.ts";
+import { startupParameters } from "./capped-settings.ts";
 import type { UpstreamConnection } from "./upstream-connection.ts";
 import { connectUpstream, type UpstreamRefusal } from "./upstream-login.ts";
 
@@ -66,7 +67,8 @@ export function createUpstreamSupply(options: UpstreamSupplyOptions): UpstreamSu
     const tryOnce = async (): Promise<UpstreamConnection | UpstreamRefusal | Denial> => {
       const target = await openTarget(session, options.nowMs());
       if (isDenial(target)) return target;
-      const outcome = await connectUpstream(target, parameters, options.connectDeadlineMs);
+      const started = startupParameters(parameters, session.tenant.limits);
+      const outcome = await connectUpstream(target, started, options.connectDeadlineMs);
       if ("refused" in outcome) {
         options.metrics.upstreamsFailed += 1;
         session.route.lease?.lost(target.generation);
