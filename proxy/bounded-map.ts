@@ -31,4 +31,8 @@ export class BoundedMap<K, V> {
   keys(): IterableIterator<K> {
     return this.#entries.keys();
   }
+
+  values(): IterableIterator<V> {
+    return this.#entries.values();
+  }
 }

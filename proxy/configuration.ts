@@ -6,6 +6,9 @@ import { parseMasterKey } from "../platform/upstream-credentials.ts";
 
 export type Configuration = ReturnType<typeof readConfiguration>;
 
+/** As the supervisor demands it. */
+const OPERATOR_KEY_CHARS_MIN = 24;
+
 /** Throws a `ConfigurationError` that names every variable at fault. */
 export function readConfiguration(environment: Environment) {
   const read = new EnvironmentReader("O7s", environment);
@@ -22,6 +25,10 @@ export function readConfiguration(environment: Environment) {
   const redisUrl = read.optional("REDIS_URL");
   if (redisUrl !== null && !isRedisUrl(redisUrl)) {
     read.fault("REDIS_URL", "must be a URL like redis://user:password@host:6379 (or rediss://).");
+  }
+  const operatorKey = read.optional("OGEL_OPERATOR_KEY");
+  if (operatorKey !== null && operatorKey.length < OPERATOR_KEY_CHARS_MIN) {
+    read.fault("OGEL_OPERATOR_KEY", `must have at least ${OPERATOR_KEY_CHARS_MIN} characters.`);
   }
   const logLevel = parseLogLevel(read.optional("LOG_LEVEL") ?? "info");
   if (logLevel === null) read.fault("LOG_LEVEL", "must be debug, info, warn or error.");
@@ -57,6 +64,8 @@ export function readConfiguration(environment: Environment) {
     postgresPort: read.port("O7S_POSTGRES_PORT", 5_440),
     httpPort: read.port("O7S_HTTP_PORT", 5_443),
     certificate: certPath === null || keyPath === null ? null : { certPath, keyPath },
+    /** Opens the operators' console; null where there is none. */
+    operatorKey,
     /** Lets a successor listen on the same ports before this process has left them. */
     reusePort: read.flag("O7S_REUSE_PORT", false),
     drainMs: read.integer("O7S_DRAIN_MS", 30_000, { min: 0, max: 3_600_000 }),

@@ -22,6 +22,8 @@ import { createDatabaseRouter } from "./layers/database-router.ts";
 import { type Limits, openLimits } from "./limits/shared-limits.ts";
 import { ProxyMetrics } from "./metrics.ts";
 import { applyTenantChange, endYoungest, type Layers } from "./pipeline.ts";
+import { createOperators, type Operators } from "./protocols/postgres/admin/operators.ts";
+import { createViews } from "./protocols/postgres/admin/views.ts";
 import { listenPostgres } from "./protocols/postgres/listener.ts";
 import { UpstreamPools } from "./protocols/postgres/upstream-pool.ts";
 import { createUpstreamSupply } from "./protocols/postgres/upstream-supply.ts";
@@ -97,6 +99,7 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
     currentTenant: (orgId) => tenants.peek(orgId),
     reloadTenant: (orgId) => tenants.reload(orgId).catch(() => null),
     throttleMaxWaitMs: configuration.throttleMaxWaitMs,
+    nowMs,
     log,
     metrics,
   };
@@ -167,6 +170,7 @@ function openPorts(
     tls: parts.tls,
     requireTls: configuration.requireTls,
     pools: parts.pools,
+    operators: operatorsOf(configuration, layers, parts),
     nowMs,
     strangersMax: configuration.strangersMax,
     loginDeadlineMs: configuration.loginDeadlineMs,
@@ -219,6 +223,16 @@ function openPorts(
       await http.close();
     },
   };
+}
+
+function operatorsOf(
+  { operatorKey }: Configuration,
+  { sessions, counters }: Layers,
+  { pools, tenants }: { pools: UpstreamPools; tenants: TenantCache },
+): Operators | null {
+  if (operatorKey === null) return null;
+  const views = createViews({ sessions, pools, tenants, counters, nowMs });
+  return createOperators({ operatorKey, views, nowMs });
 }
 
 function repairLogin(engines: ReturnType<typeof createEngines>, session: Session): Promise<void> {

@@ -35,6 +35,8 @@ export type Layers = {
   /** The same from the control plane itself, or null where that cannot be asked. */
   readonly reloadTenant: (orgId: OrgId) => Promise<Tenant | null>;
   readonly throttleMaxWaitMs: number;
+  /** Monotonic. */
+  readonly nowMs: () => number;
   readonly log: Log;
   readonly metrics: ProxyMetrics;
 };
@@ -52,6 +54,7 @@ export type Hello = {
   readonly end: Session["end"];
   readonly tick: Session["tick"];
   readonly part: Session["part"];
+  readonly activity: Session["activity"];
 };
 
 export function isDenial(value: object): value is Denial {
@@ -90,6 +93,8 @@ export async function openSession(layers: Layers, hello: Hello): Promise<Session
     orgId,
     tokenId: principal.tokenId,
     protocol: hello.protocol,
+    address: hello.address,
+    openedAtMs: layers.nowMs(),
     tenant,
     slot,
     route,
@@ -98,6 +103,7 @@ export async function openSession(layers: Layers, hello: Hello): Promise<Session
     end: hello.end,
     tick: hello.tick,
     part: hello.part,
+    activity: hello.activity,
   };
   layers.sessions.add(session);
   return session;

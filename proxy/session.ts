@@ -8,11 +8,23 @@ import type { Route } from "./layers/database-router.ts";
 import type { OrgLimiter } from "./layers/rate-limiter.ts";
 import type { UsageMeter } from "./layers/usage-tracker.ts";
 
+/** What a session does at the moment, for operators. */
+export type SessionActivity = {
+  /** In words, a bounded number of them. */
+  readonly state: string;
+  /** What binds it to its connection, or null. */
+  readonly held: string | null;
+  readonly lastTrafficMs: number;
+};
+
 export type Session = {
   readonly id: number;
   readonly orgId: OrgId;
   readonly tokenId: TokenId;
   readonly protocol: string;
+  /** The client's, without port. */
+  readonly address: string;
+  readonly openedAtMs: number;
   /** The tenant as of its last change. */
   tenant: Tenant;
   readonly slot: GateSlot;
@@ -23,6 +35,7 @@ export type Session = {
   end: (denial: Denial) => void;
   /** Called every second, for the time limits that O7s keeps itself. */
   tick: (nowMs: number) => void;
+  activity: () => SessionActivity;
   /** The proxy is being replaced: ends the session if it is one of those that may end now, or when it becomes one. */
   part: (parting: Parting, nowMs: number) => void;
 };

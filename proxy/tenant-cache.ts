@@ -44,6 +44,10 @@ export class TenantCache {
     return this.#tenants.size;
   }
 
+  known(): Iterable<Tenant> {
+    return this.#tenants.values();
+  }
+
   /** Listens for changes; call before the first `find`. */
   async start(): Promise<void> {
     this.#subscription = await this.#directory.subscribe(

@@ -27,18 +27,22 @@ import {
 /** Who a session belongs to, and by which token. */
 export type Principal = { readonly tenant: Tenant; readonly tokenId: TokenId };
 
-export type LoginAttempt = {
+/** What a SCRAM exchange needs of whoever knows the verifiers; a proof that fits tells an identity. */
+export type ScramAttempt<Identity> = {
   /** Salt and iterations to offer; of an unknown org they are made up, the same each time. */
   readonly scram: ScramParameters;
   /** Checks a SCRAM client proof (RFC 5802) against each token of the org. */
   checkProof(
     authMessage: string,
     proof: Uint8Array,
-  ): (Principal & { readonly serverSignature: string }) | Denial;
-  /** Checks a token that came in clear, which only happens inside TLS or on loopback. */
-  checkSecret(secret: string): Principal | Denial;
+  ): (Identity & { readonly serverSignature: string }) | Denial;
   /** Notes an attempt that failed before there was anything to check. */
   abandon(): Denial;
+};
+
+export type LoginAttempt = ScramAttempt<Principal> & {
+  /** Checks a token that came in clear, which only happens inside TLS or on loopback. */
+  checkSecret(secret: string): Principal | Denial;
 };
 
 export type Authentication = {
@@ -140,7 +144,7 @@ type Source = { readonly user: string; readonly address: string };
 type Failures = { count: number; sinceMs: number };
 
 /** Counts failures in fixed windows, in bounded memory: the oldest entries make room. */
-class FailureWindow {
+export class FailureWindow {
   readonly #nowMs: () => number;
   readonly #byAddress = new BoundedMap<string, Failures>(TRACKED_MAX);
   readonly #byOrg = new BoundedMap<string, Failures>(TRACKED_MAX);

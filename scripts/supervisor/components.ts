@@ -101,6 +101,7 @@ export function createComponents(parts: PlatformParts): readonly Component[] {
         O7S_REDIS_PORT: String(settings.ports.redis),
         O7S_MONGODB_PORT: String(settings.ports.mongodb),
         O7S_DATA_DIR: path.join(stateDirectory, "o7s"),
+        OGEL_OPERATOR_KEY: secrets.operatorKey,
         // Nobody takes over: what stays open is given a moment, not half a minute.
         O7S_DRAIN_MS: "2000",
       },

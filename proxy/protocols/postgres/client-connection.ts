@@ -8,7 +8,6 @@ import { type Denial, protocolViolation } from "../../denial.ts";
 import { Outbox } from "../../outbox.ts";
 import { DirectTls } from "./direct-tls.ts";
 import { errorResponse } from "./errors.ts";
-import type { Relay } from "./relay.ts";
 import { parseStartup, type StartupPacket } from "./startup.ts";
 
 /** Nobody sends more than this before being logged in, pipelined first queries included. */
@@ -28,6 +27,14 @@ export type TlsContext = {
   readonly certificateHash: Uint8Array;
 };
 
+/** Who gets what a client sends once it has logged in. */
+export type ClientOwner = {
+  /** The bytes are only valid during the call. */
+  clientData(bytes: Uint8Array): void;
+  clientDrained(): void;
+  clientClosed(): void;
+};
+
 export class ClientConnection {
   readonly address: string;
   #socket: Socket<ClientConnection>;
@@ -37,7 +44,7 @@ export class ClientConnection {
   readonly #closeListeners: (() => void)[] = [];
   #pending: Uint8Array = new Uint8Array(0);
   #wanted: Wanted | null = null;
-  #relay: Relay | null = null;
+  #owner: ClientOwner | null = null;
   #closing = false;
   #closed = false;
   #encrypted = false;
@@ -131,12 +138,12 @@ export class ClientConnection {
     });
   }
 
-  /** Hands the connection over: from now on what the client sends goes to the relay. */
-  relayTo(relay: Relay): void {
-    this.#relay = relay;
+  /** Hands the connection over: from now on what the client sends goes to its owner. */
+  handTo(owner: ClientOwner): void {
+    this.#owner = owner;
     const pending = this.#pending;
     this.#pending = new Uint8Array(0);
-    if (pending.length > 0) relay.clientData(pending);
+    if (pending.length > 0) owner.clientData(pending);
   }
 
   /** Ends it with an error in the client's own form. */
@@ -193,8 +200,8 @@ export class ClientConnection {
 
   /** Bytes of the protocol, decrypted where they were encrypted. */
   #take(bytes: Uint8Array): void {
-    if (this.#relay !== null) {
-      this.#relay.clientData(bytes);
+    if (this.#owner !== null) {
+      this.#owner.clientData(bytes);
       return;
     }
     if (this.#closing) return;
@@ -209,7 +216,7 @@ export class ClientConnection {
   #outboxDrained(): void {
     if (this.#closed || !this.#outbox.drain()) return;
     if (this.#closing) (this.#directTls ?? this.#socket).end();
-    else this.#relay?.clientDrained();
+    else this.#owner?.clientDrained();
   }
 
   ended(): void {
@@ -219,7 +226,7 @@ export class ClientConnection {
     this.#handshake?.(false);
     this.#wanted?.resolve(null);
     this.#wanted = null;
-    this.#relay?.clientClosed();
+    this.#owner?.clientClosed();
     for (const listener of this.#closeListeners) listener();
   }
 

@@ -2,26 +2,22 @@
  * A client's way in: TLS negotiation, StartupMessage, the SCRAM exchange, and the session that comes of it. Straight-line
  * code: it runs once per connection.
  */
-import { timingSafeEqual } from "node:crypto";
-import { uint32At, zeroIn } from "../../bytes.ts";
 import { type Denial, protocolViolation, replicationRefused, tlsRequired } from "../../denial.ts";
-import type { LoginAttempt, Principal } from "../../layers/authentication.ts";
 import { closeSession, isDenial, type Layers, logDenial, openSession } from "../../pipeline.ts";
+import { enterAsOperator } from "./admin/operator-login.ts";
+import { OPERATOR_USER, type Operators } from "./admin/operators.ts";
 import type { CancelKey, CancelRegistry } from "./cancel-registry.ts";
 import { startupRefusal } from "./capped-settings.ts";
 import type { ClientConnection, TlsContext } from "./client-connection.ts";
 import {
   authenticationOk,
-  authenticationSasl,
-  authenticationSaslContinue,
-  authenticationSaslFinal,
   backendKeyData,
   negotiateProtocolVersion,
   parameterStatuses,
   readyIdle,
 } from "./messages.ts";
 import { Relay } from "./relay.ts";
-import { newNonce, parseClientFinal, parseClientFirst, serverFirst } from "./scram-exchange.ts";
+import { proveByScram } from "./scram-login.ts";
 import type { StartupPacket } from "./startup.ts";
 import type { UpstreamPools } from "./upstream-pool.ts";
 
@@ -32,6 +28,8 @@ export type LoginOptions = {
   readonly requireTls: boolean;
   readonly nowMs: () => number;
   readonly pools: UpstreamPools;
+  /** Null where there is no operator key: then there is no such user either. */
+  readonly operators: Operators | null;
   /** The connection has logged in: it no longer counts as a stranger. */
   readonly authenticated: (connection: ClientConnection) => void;
 };
@@ -65,6 +63,12 @@ export async function login(connection: ClientConnection, options: LoginOptions)
     const minor = startup.minor >= MINOR_MAX ? MINOR_MAX : 0;
     connection.write(negotiateProtocolVersion(minor, startup.options));
   }
+  if (options.operators !== null && user === OPERATOR_USER) {
+    const database = startup.parameters.get("database") ?? user;
+    const denial = await enterAsOperator(connection, options, options.operators, database);
+    if (denial !== null) refuse(denial);
+    return;
+  }
   await enter(connection, options, startup, user, refuse);
 }
 
@@ -88,6 +92,8 @@ async function enter(
     end: (denial) => (relay === null ? connection.refuse(denial) : relay.end(denial)),
     tick: (now) => relay?.tick(now),
     part: (parting, now) => relay?.part(parting, now),
+    activity: () =>
+      relay?.activity() ?? { state: "logging in", held: null, lastTrafficMs: nowMs() },
   });
   if (isDenial(session)) return refuse(session);
   options.authenticated(connection);
@@ -115,7 +121,7 @@ async function enter(
       readyIdle,
     ]),
   );
-  connection.relayTo(relay);
+  connection.handTo(relay);
 }
 
 /** Takes untyped packets until a StartupMessage comes; null when the connection was for something else or is over. */
@@ -157,62 +163,6 @@ async function negotiate(
     connection.write(SSL_YES);
     if (!(await connection.upgrade(options.tls))) return null;
   }
-}
-
-async function proveByScram(
-  connection: ClientConnection,
-  tls: TlsContext,
-  attempt: LoginAttempt,
-): Promise<Principal | Denial> {
-  const mechanisms = connection.encrypted
-    ? ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]
-    : ["SCRAM-SHA-256"];
-  connection.write(authenticationSasl(mechanisms));
-  const initial = await connection.nextPassword();
-  if (initial === null) return attempt.abandon();
-  const response = parseInitialResponse(initial);
-  if (response === null || !mechanisms.includes(response.mechanism)) {
-    return protocolViolation("malformed SCRAM message");
-  }
-  const first = parseClientFirst(response.text);
-  const bound = response.mechanism === "SCRAM-SHA-256-PLUS";
-  if (first === null || bound !== (first.channelBinding === "tls-server-end-point")) {
-    return protocolViolation("malformed SCRAM message");
-  }
-  // "I would have bound the channel, but you do not offer it": somebody in between has struck it from our offer.
-  if (first.channelBinding === "not-offered" && connection.encrypted) {
-    return protocolViolation("SCRAM channel binding negotiation error");
-  }
-  const nonce = first.nonce + newNonce();
-  const challenge = serverFirst(nonce, attempt.scram);
-  connection.write(authenticationSaslContinue(challenge));
-  const finalBytes = await connection.nextPassword();
-  if (finalBytes === null) return attempt.abandon();
-  const final = parseClientFinal(Buffer.from(finalBytes).toString());
-  if (final === null || final.nonce !== nonce) return protocolViolation("malformed SCRAM message");
-  const header = Buffer.from(first.gs2Header);
-  const expected = bound ? Buffer.concat([header, tls.certificateHash]) : header;
-  const binding = Buffer.from(final.channelBinding);
-  if (binding.length !== expected.length || !timingSafeEqual(binding, expected)) {
-    return protocolViolation("SCRAM channel binding check failed");
-  }
-  const authMessage = `${first.bare},${challenge},${final.withoutProof}`;
-  const outcome = attempt.checkProof(authMessage, final.proof);
-  if (!isDenial(outcome)) connection.write(authenticationSaslFinal(`v=${outcome.serverSignature}`));
-  return outcome;
-}
-
-/** SASLInitialResponse: the mechanism's name, and the client's first message with its length. */
-function parseInitialResponse(body: Uint8Array): { mechanism: string; text: string } | null {
-  const nameEnd = zeroIn(body, 0, body.length);
-  if (nameEnd < 0 || body.length < nameEnd + 5) return null;
-  const length = uint32At(body, nameEnd + 1);
-  if (length !== body.length - nameEnd - 5) return null;
-  const text = new TextDecoder();
-  return {
-    mechanism: text.decode(body.subarray(0, nameEnd)),
-    text: text.decode(body.subarray(nameEnd + 5)),
-  };
 }
 
 function wantsReplication(startup: Startup): boolean {

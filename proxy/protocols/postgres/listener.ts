@@ -2,6 +2,7 @@
 import type { Socket } from "bun";
 import { protocolViolation, shuttingDown, unauthenticatedLimit } from "../../denial.ts";
 import type { Layers } from "../../pipeline.ts";
+import type { Operators } from "./admin/operators.ts";
 import { CancelRegistry } from "./cancel-registry.ts";
 import { ClientConnection, type TlsContext } from "./client-connection.ts";
 import { login } from "./client-login.ts";
@@ -16,6 +17,7 @@ export type PostgresListenerOptions = {
   readonly tls: TlsContext;
   readonly requireTls: boolean;
   readonly pools: UpstreamPools;
+  readonly operators: Operators | null;
   readonly nowMs: () => number;
   /** Sockets that have not logged in: how many at one time, and for how long. */
   readonly strangersMax: number;
@@ -62,6 +64,7 @@ export function listenPostgres(options: PostgresListenerOptions): PostgresListen
       requireTls: options.requireTls,
       nowMs: options.nowMs,
       pools: options.pools,
+      operators: options.operators,
       authenticated: (known) => strangers.delete(known),
     }).catch((error: unknown) => {
       layers.log.error("login_failed_unexpectedly", { reason: String(error) });
@@ -103,6 +106,7 @@ export function listenPostgres(options: PostgresListenerOptions): PostgresListen
       for (const session of layers.sessions.all()) {
         if (session.protocol === "postgres") session.end(shuttingDown());
       }
+      options.operators?.endAll(shuttingDown());
       const deadline = options.nowMs() + CLOSE_DEADLINE_MS;
       while (open.size > 0 && options.nowMs() < deadline) await Bun.sleep(5);
       for (const connection of open) connection.destroy();

@@ -17,7 +17,7 @@ import type { Parting } from "../../draining.ts";
 import { mayRelease, overdueMs } from "../../layers/query-execution.ts";
 import type { Waiter } from "../../layers/rate-limiter.ts";
 import { type Layers, logDenial } from "../../pipeline.ts";
-import type { Session } from "../../session.ts";
+import type { Session, SessionActivity } from "../../session.ts";
 import {
   CLIENT_WHOLE,
   ClientMessages,
@@ -167,6 +167,11 @@ export class Relay
     if (this.#closed) return;
     if (parting.withAnswer) this.#parting = parting;
     if (nowMs - this.#state.lastTrafficMs >= parting.quietMs) this.#partAtRest(parting);
+  }
+
+  activity(): SessionActivity {
+    const state = this.#state;
+    return { state: this.#doing(), held: state.held, lastTrafficMs: state.lastTrafficMs };
   }
 
   tick(nowMs: number): void {
@@ -334,6 +339,15 @@ export class Relay
 
   computeSleeps(): void {
     if (mayRelease(this.#state)) this.#dropUpstream();
+  }
+
+  #doing(): string {
+    const state = this.#state;
+    if (this.#waitingFor !== null) return `waiting: ${this.#waitingFor}`;
+    if (this.#clientBehind) return "client reads";
+    if (state.replies.length > 0) return state.copyingIn ? "client sends" : "active";
+    if (state.status === STATUS.idle && !state.batchOpen) return "idle";
+    return "idle in transaction";
   }
 
   // ——— Parting ———

@@ -4,6 +4,7 @@
  *
  * A pool belongs to one database of one org: a connection never crosses tenants.
  */
+import type { Database } from "../../../platform/databases.ts";
 import type { OrgId } from "../../../platform/ids.ts";
 import type { TierLimits } from "../../../platform/tiers.ts";
 import type { ComputeLease, ComputeUser } from "../../compute-leases.ts";
@@ -38,6 +39,8 @@ type Waiting = { readonly waiter: UpstreamWaiter; readonly sinceMs: number };
 
 export class UpstreamPool implements ComputeUser {
   readonly registry = new StatementRegistry();
+  /** As of the pool's first session; its name and kind do not change. */
+  readonly database: Database;
   readonly #options: UpstreamPoolOptions;
   readonly #parameters: ReadonlyMap<string, string>;
   /** Most recently used last. */
@@ -59,10 +62,12 @@ export class UpstreamPool implements ComputeUser {
   members = 0;
 
   constructor(
+    database: Database,
     parameters: ReadonlyMap<string, string>,
     org: OrgPools,
     options: UpstreamPoolOptions,
   ) {
+    this.database = database;
     this.#parameters = parameters;
     this.#org = org;
     this.#options = options;
@@ -82,6 +87,16 @@ export class UpstreamPool implements ComputeUser {
 
   get waiting(): number {
     return this.#waiting.length;
+  }
+
+  get opening(): number {
+    return this.#opening;
+  }
+
+  /** How long whoever has waited longest has done so. */
+  longestWaitMs(nowMs: number): number {
+    const first = this.#waiting[0];
+    return first === undefined ? 0 : nowMs - first.sinceMs;
   }
 
   /** Connections that are open or being opened. */
@@ -377,7 +392,7 @@ export class UpstreamPools {
     ]);
     let pool = org.pools.get(key);
     if (pool === undefined) {
-      pool = new UpstreamPool(parameters, org, this.#options);
+      pool = new UpstreamPool(session.route.database, parameters, org, this.#options);
       org.pools.set(key, pool);
     }
     pool.members += 1;
@@ -408,6 +423,10 @@ export class UpstreamPools {
       }
       if (org.pools.size === 0) this.#orgs.delete(orgId);
     }
+  }
+
+  *all(): Iterable<UpstreamPool> {
+    for (const org of this.#orgs.values()) yield* org.pools.values();
   }
 
   count(what: "idle" | "lent" | "pinned" | "waiting"): number {
