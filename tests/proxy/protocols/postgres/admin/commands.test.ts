@@ -43,8 +43,8 @@ test("a table is written byte by byte as documented", () => {
     [["é", null]],
   );
   const hex = Buffer.from(table).toString("hex");
-  const description = "540000002e0002" + "6100000000000000" + "0019ffff" + "ffffffff0000";
-  const second = "6200000000000000" + "00140008" + "ffffffff0000";
+  const description = "540000002e0002" + "6100000000000000" + "00000019" + "ffffffffffff0000";
+  const second = "6200000000000000" + "00000014" + "0008ffffffff0000";
   const row = "44000000100002" + "00000002c3a9" + "ffffffff";
   const complete = `430000000b${Buffer.from("SHOW 1\0").toString("hex")}`;
   expect(hex).toBe(description + second + row + complete);
