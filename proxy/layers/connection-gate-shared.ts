@@ -154,8 +154,10 @@ class OrgPlaces {
   }
 
   #giveUp(count: number): void {
+    // Noted first: a session may be gone before this call returns.
+    this.#leaving += count;
     const ended = this.#parts.endYoungest(this.#orgId, count);
-    this.#leaving += ended;
+    this.#leaving -= count - ended;
     if (ended === count) return;
     setTimeout(() => {
       if (this.#held > 0) this.claimAgain(true);
