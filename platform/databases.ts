@@ -21,6 +21,8 @@ export type Database = {
   readonly status: DatabaseStatus;
   /** Null until provisioning has placed it. */
   readonly endpoint: Endpoint | null;
+  /** From where clients may come, in CIDR notation; from everywhere where none is listed. */
+  readonly allowedNetworks: readonly string[];
 };
 
 export function parseDatabaseKind(text: string): DatabaseKind | null {

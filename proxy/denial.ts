@@ -18,6 +18,7 @@ export type DenialCode =
   | "connection_limit"
   | "rate_limited"
   | "unknown_database"
+  | "network_not_allowed"
   | "database_not_ready"
   | "database_dropped"
   | "pool_exhausted"
@@ -145,6 +146,16 @@ export function unknownDatabase(name: string): Denial {
     message: `database "${name}" does not exist`,
     hint: "The databases of your org are listed in Studio and by `ogel db list`.",
     log: "unknown database",
+    level: "info",
+  };
+}
+
+export function networkNotAllowed(address: string, database: Database): Denial {
+  return {
+    code: "network_not_allowed",
+    message: `connections from ${address} are not allowed to database "${databaseAddress(database)}"`,
+    hint: "Connect from a network that is listed for it, or list this one with `ogel db allow`.",
+    log: "client from a network that is not allowed",
     level: "info",
   };
 }

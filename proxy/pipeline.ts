@@ -15,7 +15,7 @@ import {
 } from "./denial.ts";
 import type { Authentication, LoginAttempt, Principal } from "./layers/authentication.ts";
 import type { ConnectionGate } from "./layers/connection-gate.ts";
-import type { DatabaseRouter } from "./layers/database-router.ts";
+import { type DatabaseRouter, verifyNetwork } from "./layers/database-router.ts";
 import type { RateLimiter, Weight } from "./layers/rate-limiter.ts";
 import { verifySession } from "./layers/tier-verification.ts";
 import { UsageMeter } from "./layers/usage-tracker.ts";
@@ -81,7 +81,7 @@ export async function openSession(layers: Layers, hello: Hello): Promise<Session
   if (isDenial(slot)) return slot;
 
   // 5 Database router: where is it?
-  const route = layers.router.resolve(tenant, hello.database, hello.kinds);
+  const route = layers.router.resolve(tenant, hello.database, hello);
   if (isDenial(route)) {
     slot.release();
     return route;
@@ -201,7 +201,8 @@ function sessionDenial(session: Session, tenant: Tenant, kept: number): Denial |
   const current = [...tenant.databases.values()].find(
     (candidate) => candidate.databaseId === database.databaseId,
   );
-  return current?.status === "ready" ? null : databaseDropped();
+  if (current?.status !== "ready") return databaseDropped();
+  return verifyNetwork(current, session.address);
 }
 
 export function logDenial(

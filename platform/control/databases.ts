@@ -14,6 +14,7 @@ import {
   newDatabaseId,
   type OrgId,
 } from "../ids.ts";
+import { NETWORK_RULE, NETWORKS_MAX, parseNetwork } from "../networks.ts";
 import { type Actor, writeAudit } from "./audit.ts";
 import { PlatformError } from "./errors.ts";
 import { lockOrg, orgLimits, orgNotFound } from "./org-record.ts";
@@ -33,6 +34,7 @@ type DatabaseRow = {
   kind: string;
   status: string;
   endpoint: Endpoint | null;
+  allowed_networks: readonly string[];
   failure_reason: string | null;
   created_at: Date;
 };
@@ -127,6 +129,50 @@ export async function enterDrop(
     });
     return toRecord(row as DatabaseRow);
   });
+}
+
+/**
+ * Lets clients reach a database from these networks only, or from everywhere where there are none. Open sessions from
+ * elsewhere are ended within a second. Throws `invalid`, `org_not_found` and `database_not_found`.
+ */
+export async function setAllowedNetworks(
+  sql: Sql,
+  request: {
+    readonly orgId: OrgId;
+    readonly address: string;
+    readonly networks: readonly string[];
+  },
+  actor: Actor,
+): Promise<DatabaseRecord> {
+  const { orgId, address } = request;
+  const networks = [...new Set(request.networks.map(checkedNetwork))];
+  if (networks.length > NETWORKS_MAX) {
+    throw new PlatformError("invalid", `A database has at most ${NETWORKS_MAX} networks.`);
+  }
+  return await sql.begin(async (tx) => {
+    await lockOrg(tx, orgId);
+    const rows = await tx<DatabaseRow[]>`
+      SELECT * FROM database WHERE org_id = ${orgId} AND dropped_at IS NULL`;
+    const database = rows.map(toRecord).find((row) => databaseAddress(row) === address);
+    if (database === undefined) throw databaseNotFound(orgId, address);
+    const [row] = await tx<DatabaseRow[]>`
+      UPDATE database SET allowed_networks = ARRAY(
+        SELECT DISTINCT network(n::inet) FROM unnest(${networks}::text[]) n ORDER BY 1)
+      WHERE database_id = ${database.databaseId} RETURNING *`;
+    await writeAudit(tx, actor, {
+      action: "database.allow",
+      orgId,
+      subject: database.databaseId,
+      details: { name: address, networks: networks.join(" ") || "everywhere" },
+    });
+    return toRecord(row as DatabaseRow);
+  });
+}
+
+function checkedNetwork(text: string): string {
+  const network = parseNetwork(text);
+  if (network === null) throw new PlatformError("invalid", NETWORK_RULE);
+  return network;
 }
 
 /** The databases of an org, oldest first. Throws `org_not_found`. */
@@ -227,6 +273,7 @@ function toRecord(row: DatabaseRow): DatabaseRecord {
     kind: row.kind as DatabaseKind,
     status: row.status as DatabaseStatus,
     endpoint: row.endpoint,
+    allowedNetworks: row.allowed_networks,
     failureReason: row.failure_reason,
     createdAt: row.created_at,
   };

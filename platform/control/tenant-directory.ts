@@ -65,7 +65,8 @@ async function loadTenant(sql: Sql, orgId: OrgId): Promise<Tenant | null> {
           'branch', branch,
           'kind', kind,
           'status', status,
-          'endpoint', endpoint)), '[]')
+          'endpoint', endpoint,
+          'allowedNetworks', allowed_networks::text[])), '[]')
         FROM database d WHERE d.org_id = o.org_id AND dropped_at IS NULL
           AND status IN ('provisioning', 'ready')) AS databases
     FROM org o WHERE org_id = ${orgId}`;

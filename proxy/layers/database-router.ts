@@ -5,12 +5,14 @@
 import type { Database, DatabaseKind } from "../../platform/databases.ts";
 import type { AdminServer, ServerAddress } from "../../platform/endpoints.ts";
 import { type DatabaseId, parseDatabaseId } from "../../platform/ids.ts";
+import { networksAllow, plainAddress } from "../../platform/networks.ts";
 import type { Tenant } from "../../platform/tenants.ts";
 import { type MasterKey, upstreamPassword } from "../../platform/upstream-credentials.ts";
 import type { ComputeLease, ComputeLeases } from "../compute-leases.ts";
 import {
   type Denial,
   databaseNotReady,
+  networkNotAllowed,
   unknownDatabase,
   upstreamUnavailable,
   wrongKind,
@@ -36,9 +38,14 @@ export type Route = {
   wake(): Promise<UpstreamTarget | Denial>;
 };
 
+export type RouteClient = {
+  readonly address: string;
+  readonly kinds: readonly DatabaseKind[];
+};
+
 export type DatabaseRouter = {
-  /** `kinds` are those that the asking protocol can serve. */
-  resolve(tenant: Tenant, name: string, kinds: readonly DatabaseKind[]): Route | Denial;
+  /** `client` is who asks: its address, and the kinds of database that its protocol can serve. */
+  resolve(tenant: Tenant, name: string, client: RouteClient): Route | Denial;
 };
 
 export type DatabaseRouterOptions = {
@@ -49,9 +56,11 @@ export type DatabaseRouterOptions = {
 
 export function createDatabaseRouter(options: DatabaseRouterOptions): DatabaseRouter {
   return {
-    resolve(tenant, name, kinds) {
+    resolve(tenant, name, { address, kinds }) {
       const database = tenant.databases.get(name);
       if (database === undefined) return unknownDatabase(name);
+      const refused = verifyNetwork(database, address);
+      if (refused !== null) return refused;
       if (!kinds.includes(database.kind)) return wrongKind(database);
       if (database.status !== "ready" || database.endpoint === null) {
         return databaseNotReady(database);
@@ -80,6 +89,13 @@ export function createDatabaseRouter(options: DatabaseRouterOptions): DatabaseRo
       return { database, lease: null, open: () => target, wake: () => Promise.resolve(target) };
     },
   };
+}
+
+/** Null when a client with this address may use the database: asked at login, and again whenever that changes. */
+export function verifyNetwork(database: Database, address: string): Denial | null {
+  return networksAllow(database.allowedNetworks, address)
+    ? null
+    : networkNotAllowed(plainAddress(address), database);
 }
 
 function computeRoute(

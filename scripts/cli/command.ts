@@ -20,11 +20,16 @@ export type Output = {
 };
 
 export type OptionSpec = {
-  /** How the value is called in the help, e.g. `ORG`. */
+  /** How the value is called in the help, e.g. `ORG`; `FLAG` where there is none. */
   readonly value: string;
   readonly help: string;
   readonly required?: boolean;
+  /** May be given several times; the values come in one text, parted by commas. */
+  readonly many?: boolean;
 };
+
+/** An option that takes no value; it comes as `yes` where it is given. */
+export const FLAG = "";
 
 export type CommandContext = {
   readonly environment: Readonly<Record<string, string | undefined>>;

@@ -1,7 +1,7 @@
 /** `ogel db …` and `ogel usage`. */
 import { DATABASE_KINDS } from "../../platform/databases.ts";
 import type { UsageFigures, UsageReport } from "../../platform/usage/quantities.ts";
-import { type Command, option, positional } from "./command.ts";
+import { type Command, FLAG, option, positional, UsageError } from "./command.ts";
 import { orgPath } from "./org-commands.ts";
 import { table } from "./table.ts";
 
@@ -13,6 +13,7 @@ type Database = {
   readonly status: string;
   readonly failureReason: string | null;
   readonly connectionString: string;
+  readonly allowedNetworks: readonly string[];
 };
 
 type Compute = { readonly databaseId: string; readonly name: string; readonly state: string };
@@ -76,6 +77,31 @@ export const databaseCommands: readonly Command[] = [
       const name = positional(input, 0);
       await studio().call("DELETE", databasePath(option(input, "org"), name));
       return { json: { name, dropped: true }, text: `Dropped ${name}.\n` };
+    },
+  },
+  {
+    name: "db allow",
+    summary: "Say from which networks clients may come; open sessions from others end",
+    positionals: ["NAME"],
+    options: {
+      ...orgOption,
+      network: { value: "CIDR", help: "e.g. 203.0.113.0/24; may be repeated", many: true },
+      all: { value: FLAG, help: "from everywhere" },
+    },
+    async run(input, { studio }) {
+      const name = positional(input, 0);
+      const { network, all } = input.options;
+      if ((network === undefined) === (all === undefined)) {
+        throw new UsageError("Say from where: --network CIDR, once or several times, or --all.");
+      }
+      const networks = network?.split(",") ?? [];
+      const path = `${databasePath(option(input, "org"), name)}/networks`;
+      const { allowedNetworks } = await studio().call<Database>("PUT", path, { networks });
+      const from = allowedNetworks.length === 0 ? "everywhere" : allowedNetworks.join(", ");
+      return {
+        json: { name, allowedNetworks },
+        text: `Clients may come to ${name} from ${from}.\n`,
+      };
     },
   },
   sleepCommand("suspend", "Stop a scale-to-zero database now; the next query wakes it"),

@@ -17,7 +17,7 @@ export function overview(commands: readonly Command[]): string {
 export function commandHelp(command: Command): string {
   const options = [
     ...Object.entries(command.options).map(([name, { value, help, required }]) => ({
-      left: `--${name} ${value}`,
+      left: `--${name} ${value}`.trimEnd(),
       right: required === true ? `${help} (required)` : help,
     })),
     { left: "--json", right: "print one JSON value" },
@@ -29,7 +29,7 @@ export function commandHelp(command: Command): string {
 
 function synopsis(command: Command): string {
   const options = Object.entries(command.options).map(([name, { value, required }]) =>
-    required === true ? `--${name} ${value}` : `[--${name} ${value}]`,
+    required === true ? `--${name} ${value}` : `[${`--${name} ${value}`.trimEnd()}]`,
   );
   return [command.name, ...command.positionals, ...options].join(" ");
 }

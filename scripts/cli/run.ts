@@ -5,6 +5,7 @@ import {
   type CommandContext,
   CommandError,
   type CommandInput,
+  FLAG,
   type Output,
   UsageError,
 } from "./command.ts";
@@ -123,7 +124,7 @@ function readInput(command: Command, args: readonly string[]): CommandInput {
   const options: Record<string, string | undefined> = {};
   for (const name of known) {
     const value = parsed.values[name];
-    options[name] = typeof value === "string" ? value : undefined;
+    options[name] = textOf(value);
     if (command.options[name]?.required === true && !options[name]) {
       throw new UsageError(`--${name} is missing. ${usageHint(command)}`);
     }
@@ -131,10 +132,22 @@ function readInput(command: Command, args: readonly string[]): CommandInput {
   return { positionals, options };
 }
 
+function textOf(value: unknown): string | undefined {
+  if (value === true) return "yes";
+  if (Array.isArray(value)) return value.join(",");
+  return typeof value === "string" ? value : undefined;
+}
+
 function parseWords(command: Command, args: readonly string[]) {
   const names = Object.keys(command.options);
-  const options: Record<string, { type: "boolean" | "string" }> = { json: { type: "boolean" } };
-  for (const name of names) options[name] = { type: "string" };
+  const options: Record<string, { type: "boolean" | "string"; multiple?: boolean }> = {
+    json: { type: "boolean" },
+  };
+  for (const name of names) {
+    const { value, many } = command.options[name] ?? {};
+    options[name] =
+      value === FLAG ? { type: "boolean" } : { type: "string", multiple: many === true };
+  }
   try {
     return parseArgs({ args: [...args], allowPositionals: true, strict: true, options });
   } catch (error) {

@@ -4,6 +4,7 @@ import {
   type DatabaseRecord,
   getDatabase,
   listDatabases,
+  setAllowedNetworks,
 } from "../../platform/control/databases.ts";
 import { orgLimits } from "../../platform/control/org-record.ts";
 import { getOrg } from "../../platform/control/orgs.ts";
@@ -20,6 +21,7 @@ import {
   databaseParams,
   databaseSchema,
   kindField,
+  networksField,
   orgParams,
 } from "./schemas.ts";
 import { session } from "./session.ts";
@@ -85,7 +87,27 @@ export function databaseRoutes(parts: ApiParts) {
         },
       },
     )
+    .use(networkRoutes(parts))
     .use(computeRoutes(parts));
+}
+
+/** From where clients may come. */
+function networkRoutes({ sql, proxy, operatorKey }: ApiParts) {
+  return new Elysia().use(session(operatorKey)).put(
+    "/:name/networks",
+    async ({ params, body, actor }) => {
+      const { networks } = body;
+      const request = { orgId: orgIdOf(params.orgId), address: params.name, networks };
+      return shown(await setAllowedNetworks(sql, request, actor), proxy);
+    },
+    {
+      params: databaseParams,
+      parse: "json",
+      body: t.Object({ networks: networksField }),
+      response: answers(200, databaseSchema),
+      detail: { summary: "Say from which networks clients may come; sessions from others end" },
+    },
+  );
 }
 
 /** Sleeping and waking, of databases that can. */
@@ -157,6 +179,7 @@ function shown(database: DatabaseRecord, proxy: ApiParts["proxy"]): typeof datab
     kind: database.kind,
     status: database.status,
     failureReason: database.failureReason,
+    allowedNetworks: [...database.allowedNetworks],
     connectionString: `postgresql://${database.orgId}@${host}:${proxy.postgresPort}/${address}`,
     createdAt: database.createdAt.toISOString(),
   };

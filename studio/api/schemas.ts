@@ -2,6 +2,7 @@
 import { t } from "elysia";
 import { DATABASE_KINDS } from "../../platform/databases.ts";
 import { DATABASE_NAME_RULE, ORG_NAME_RULE } from "../../platform/ids.ts";
+import { NETWORK_RULE, NETWORKS_MAX } from "../../platform/networks.ts";
 import { TIERS } from "../../platform/tiers.ts";
 
 /**
@@ -113,10 +114,18 @@ export const databaseSchema = t.Object({
   kind: t.String(),
   status: t.String({ description: "`provisioning`, `ready`, `failed` or `dropping`." }),
   failureReason: nullable(t.String({ description: "What went wrong last." })),
+  allowedNetworks: t.Array(t.String(), {
+    description: "From where clients may come, in CIDR notation; empty: from everywhere.",
+  }),
   connectionString: t.String({
     description: "Without a password: the client passes a token as its password.",
   }),
   createdAt: time("When the database was created."),
+});
+
+export const networksField = t.Array(text(NETWORK_RULE), {
+  maxItems: NETWORKS_MAX,
+  description: "Empty lets clients come from everywhere.",
 });
 
 export const databaseListSchema = t.Object({ databases: t.Array(databaseSchema) });

@@ -1,6 +1,7 @@
 /** What the tiers allow, and what happens to open sessions when that changes. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import pg from "pg";
+import { setAllowedNetworks } from "../../platform/control/databases.ts";
 import { setLimits, setOrgStatus, setTier } from "../../platform/control/orgs.ts";
 import { createToken, listTokens, revokeToken } from "../../platform/control/tokens.ts";
 import { message } from "../../proxy/protocols/postgres/messages.ts";
@@ -250,6 +251,26 @@ describe("a change in the control plane reaches open sessions", () => {
     expect((await refusalOf(open(org))).message).toStartWith(
       "28P01 password authentication failed",
     );
+  });
+
+  test("a database's networks let in who is listed, and end the sessions of others", async () => {
+    const org = await orgWith("PRO");
+    await platform.createDatabase(org, "second");
+    const allow = (...networks: readonly string[]) =>
+      setAllowedNetworks(platform.sql, { orgId: org.orgId, address: "app", networks }, ACTOR);
+    const denied = '28000 connections from 127.0.0.1 are not allowed to database "app"';
+    await using here = await open(org);
+    await using elsewhere = await open(org, org.token, "second");
+    await allow("203.0.113.0/24", "2001:db8::/32");
+    const [error] = await within("its end", here.untilClosed(), EFFECT_DEADLINE_MS);
+    expect(error && errorText(error)).toBe(denied);
+    expect((await refusalOf(open(org))).message).toBe(denied);
+    expect((await refusalOf(open(org, "ogel_wrong"))).message).toStartWith("28P01 ");
+    expect(rowsOf(await elsewhere.query("SELECT 1"))).toEqual([["1"]]);
+    await allow("203.0.113.0/24", "127.0.0.0/8");
+    await using listed = await until("the list", () => open(org).catch(() => null));
+    await allow();
+    expect(rowsOf(await listed.query("SELECT 1"))).toEqual([["1"]]);
   });
 
   test("a suspension ends sessions also while they run something, and a resumption undoes it", async () => {

@@ -160,6 +160,25 @@ describe("databases", () => {
     expect(misnamed.body.error?.message).toContain("starts with a lower-case letter");
   });
 
+  test("take clients from the networks that are listed, or from everywhere", async () => {
+    const path = `/orgs/${await newOrg()}/databases`;
+    const created = await studio.call("POST", path, { name: "shop", kind: "postgres" });
+    expect(created.body["allowedNetworks"]).toEqual([]);
+    const allow = (networks: unknown, name = "shop") =>
+      studio.call("PUT", `${path}/${name}/networks`, { networks });
+    const listed = await allow(["203.0.113.99/24", "2001:db8::7", "203.0.113.0/24"]);
+    expect(listed.status).toBe(200);
+    expect(listed.body["allowedNetworks"]).toEqual(["203.0.113.0/24", "2001:db8::7/128"]);
+    expect((await studio.call("GET", `${path}/shop`)).body).toEqual(listed.body);
+    const wrong = await allow(["203.0.113.0/24", "example.org"]);
+    expectProblem(wrong, 400, "invalid");
+    expect(wrong.body.error?.message).toStartWith("A network is an IPv4 or IPv6 address");
+    const many = Array.from({ length: 101 }, (_, n) => `10.0.${n}.0/24`);
+    expectProblem(await allow(many), 400, "invalid");
+    expectProblem(await allow([], "nowhere"), 404, "database_not_found");
+    expect((await allow([])).body["allowedNetworks"]).toEqual([]);
+  });
+
   test("that are always up neither sleep nor wake, and say so", async () => {
     const path = `/orgs/${await newOrg()}/databases`;
     await studio.call("POST", path, { name: "shop", kind: "postgres" });
@@ -223,6 +242,7 @@ test("the API's description names every route, its body and its refusals", async
     "post /api/v1/orgs/{orgId}/resume",
     "post /api/v1/orgs/{orgId}/suspend",
     "post /api/v1/orgs/{orgId}/tokens",
+    "put /api/v1/orgs/{orgId}/databases/{name}/networks",
     "put /api/v1/orgs/{orgId}/tier",
   ]);
   const create = paths["/api/v1/orgs"]?.["post"];

@@ -14,6 +14,7 @@ const SQLSTATE: Readonly<Record<DenialCode, string>> = {
   connection_limit: "53300",
   rate_limited: "53400",
   unknown_database: "3D000",
+  network_not_allowed: "28000",
   database_not_ready: "57P03",
   database_dropped: "57P01",
   pool_exhausted: "53300",

@@ -77,6 +77,14 @@ describe("a first session", () => {
     expect(usage).toMatchObject({ orgId, byDatabase: [], quantities: { queries: 0 } });
     const { databases } = await json<{ databases: unknown[] }>("db", "list", "--org", orgId);
     expect(databases).toHaveLength(1);
+    const allow = ["db", "allow", "shop", "--org", orgId];
+    const network = ["--network", "203.0.113.9/24", "--network", "2001:db8::/32"];
+    expect(await json(...allow, ...network)).toEqual({
+      name: "shop",
+      allowedNetworks: ["203.0.113.0/24", "2001:db8::/32"],
+    });
+    const everywhere = await run([...allow, "--all"]);
+    expect(everywhere.stdout).toBe("Clients may come to shop from everywhere.\n");
     expect(await json("db", "drop", "shop", "--org", orgId)).toEqual({
       name: "shop",
       dropped: true,
@@ -127,6 +135,9 @@ describe("what goes wrong", () => {
     [2, ["db", "create", "a"], "--org is missing."],
     [2, ["db", "create", "a", "--ogr", missing], "Did you mean --org?"],
     [2, ["db", "create", "a", "--org"], "--org takes a value."],
+    [2, ["db", "allow", "a", "--org", missing], "Say from where: --network CIDR"],
+    [2, ["db", "allow", "a", "--org", missing, "--all", "--network", "::/0"], "Say from where"],
+    [2, ["db", "allow", "a", "--org", missing, "--network"], "--network takes a value."],
     [2, ["org", "set-limits", missing], "Say which limit"],
     [2, ["org", "set-limits", missing, "--qps", "many"], "--qps takes a whole number."],
     [1, ["org", "show", missing], `There is no org ${missing}.`],
