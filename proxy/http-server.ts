@@ -1,4 +1,5 @@
 /** The O7s HTTP port: health and metrics. Protocols over HTTP will be served here too. */
+import type { Gauge } from "./metrics.ts";
 import type { Layers } from "./pipeline.ts";
 
 export type HttpServerOptions = {
@@ -11,7 +12,7 @@ export type HttpServerOptions = {
   readonly draining: () => boolean;
   /** What works less well than it should, a sentence each. Open sessions go on all the same. */
   readonly troubles: () => Promise<readonly string[]>;
-  readonly gauges: () => readonly (readonly [string, string, number])[];
+  readonly gauges: () => readonly Gauge[];
 };
 
 export type HttpServer = {

@@ -15,6 +15,7 @@ import { engineLimits } from "../platform/provisioning.ts";
 import { ComputeLeases } from "./compute-leases.ts";
 import { type Configuration, readConfiguration } from "./configuration.ts";
 import { drainSessions } from "./draining.ts";
+import { readGauges } from "./gauges.ts";
 import { findTroubles } from "./health.ts";
 import { serveHttp } from "./http-server.ts";
 import { createAuthentication } from "./layers/authentication.ts";
@@ -31,7 +32,7 @@ import { type Session, SessionRegistry } from "./session.ts";
 import { TenantCache } from "./tenant-cache.ts";
 import { type Certificate, ensureSelfSignedCertificate, loadCertificate } from "./tls.ts";
 import { UsageCounters } from "./usage-counters.ts";
-import { startUsageReporting } from "./usage-reporting.ts";
+import { startUsageReporting, type UsageReporting } from "./usage-reporting.ts";
 
 const nowMs = (): number => performance.now();
 const TICK_MS = 250;
@@ -51,12 +52,7 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
     applicationName: "ogel-o7s",
     connectionsMax: 5,
   });
-  const computeHosts = new Map<string, ComputeHost>(
-    configuration.computeHosts.map((address) => [
-      address.name,
-      createComputeHostClient({ address, secret: configuration.computeHostSecret }),
-    ]),
-  );
+  const computeHosts = computeHostsOf(configuration);
   const sessions = new SessionRegistry();
   const metrics = new ProxyMetrics();
   const tenants = new TenantCache({
@@ -106,8 +102,18 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
   const pools = createPools(configuration, layers, computeHosts);
 
   await tenants.start();
-  const reporting = await startUsageReporting({ sql, log, directory: usageDirectory, counters });
-  const ports = openPorts(configuration, layers, { sql, tls, pools, tenants, limits });
+  const reporting = await startUsageReporting({
+    sql,
+    log,
+    directory: usageDirectory,
+    counters,
+    nowMs,
+    failed: () => {
+      metrics.usageReportsFailed += 1;
+    },
+  });
+  const parts = { sql, tls, pools, tenants, limits, reporting };
+  const ports = openPorts(configuration, layers, parts);
   return {
     drain: ports.drain,
     async close() {
@@ -119,6 +125,15 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
       await sql.end({ timeout: 1 });
     },
   };
+}
+
+function computeHostsOf(configuration: Configuration): ReadonlyMap<string, ComputeHost> {
+  return new Map(
+    configuration.computeHosts.map((address) => [
+      address.name,
+      createComputeHostClient({ address, secret: configuration.computeHostSecret }),
+    ]),
+  );
 }
 
 function certificateOf(configuration: Configuration): Promise<Certificate> {
@@ -157,7 +172,14 @@ function createPools(
 function openPorts(
   configuration: Configuration,
   layers: Layers,
-  parts: { sql: Sql; tls: Certificate; pools: UpstreamPools; tenants: TenantCache; limits: Limits },
+  parts: {
+    readonly sql: Sql;
+    readonly tls: Certificate;
+    readonly pools: UpstreamPools;
+    readonly tenants: TenantCache;
+    readonly limits: Limits;
+    readonly reporting: UsageReporting;
+  },
 ): Running {
   const { sessions } = layers;
   const { reusePort } = configuration;
@@ -183,20 +205,15 @@ function openPorts(
     draining: () => draining,
     troubles: async () => [...(await findTroubles(parts.sql)), ...parts.limits.troubles()],
     gauges: () => [
-      ["o7s_sessions", "Sessions that are open", sessions.size],
-      ["o7s_strangers", "Sockets that have not logged in", postgres.strangers()],
-      ["o7s_tenants_cached", "Tenants in the cache", parts.tenants.size],
-      ["o7s_requests_waiting", "Requests waiting for their turn", layers.limiter.waiting()],
-      ["o7s_upstreams_idle", "Idle connections to databases", parts.pools.count("idle")],
-      ["o7s_upstreams_lent", "Connections in use by sessions", parts.pools.count("lent")],
-      ["o7s_upstreams_pinned", "Connections that hold session state", parts.pools.count("pinned")],
-      ["o7s_sessions_waiting", "Sessions waiting for one", parts.pools.count("waiting")],
+      ...readGauges({ ...parts, layers, postgres, draining }),
       ...parts.limits.gauges(),
-      ["process_resident_memory_bytes", "Resident memory", process.memoryUsage.rss()],
     ],
   });
+  let dueMs = nowMs() + TICK_MS;
   const ticker = setInterval(() => {
     const now = nowMs();
+    layers.metrics.loopLag.observe(Math.max(0, now - dueMs));
+    dueMs = now + TICK_MS;
     for (const session of sessions.all()) session.tick(now);
   }, TICK_MS);
   layers.log.info("started", { postgresPort: postgres.port, httpPort: http.port });

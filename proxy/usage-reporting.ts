@@ -10,7 +10,11 @@ const SERVICE = "o7s";
 /** Files are added when databases outgrow them; each is reported from then on. */
 const NEW_FILE_CHECK_MS = 1_000;
 
-export type UsageReporting = { close(): Promise<void> };
+export type UsageReporting = {
+  /** How long ago the control plane took the last report, of the file that is furthest behind. */
+  reportAgeMs(): number;
+  close(): Promise<void>;
+};
 
 /**
  * Reports for dead predecessors, then goes on reporting for this worker. A control plane that is away does not keep the
@@ -21,8 +25,14 @@ export async function startUsageReporting(parts: {
   readonly log: Log;
   readonly directory: string;
   readonly counters: UsageCounters;
+  /** Monotonic. */
+  readonly nowMs: () => number;
+  /** Told of each report that failed. */
+  readonly failed: () => void;
 }): Promise<UsageReporting> {
-  const { sql, log, counters } = parts;
+  const { sql, log, counters, nowMs } = parts;
+  const startedMs = nowMs();
+  const reportedMs = new Map<CounterFile, number>();
   const shippers = new Map<CounterFile, Promise<UsageShipper>>();
   let closed = false;
 
@@ -34,6 +44,10 @@ export async function startUsageReporting(parts: {
       writerId: file.writerId,
       service: SERVICE,
       snapshot,
+      reported: (succeeded) => {
+        if (succeeded) reportedMs.set(file, nowMs());
+        else parts.failed();
+      },
     });
   };
   const startMissing = (): void => {
@@ -77,6 +91,13 @@ export async function startUsageReporting(parts: {
   const timer = setInterval(check, NEW_FILE_CHECK_MS);
 
   return {
+    reportAgeMs() {
+      let oldestMs = nowMs();
+      for (const file of counters.writers) {
+        oldestMs = Math.min(oldestMs, reportedMs.get(file) ?? startedMs);
+      }
+      return nowMs() - oldestMs;
+    },
     async close() {
       closed = true;
       clearInterval(timer);

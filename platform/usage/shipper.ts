@@ -23,6 +23,8 @@ export type UsageShipperOptions = {
   /** All totals of this writer. Called at each report; it must not shrink any. */
   readonly snapshot: () => readonly UsageTotals[];
   readonly intervalMs?: number;
+  /** Told how each report has ended. */
+  readonly reported?: (succeeded: boolean) => void;
 };
 
 /** A quiet writer still shows itself, or readers would take it for lost. */
@@ -44,6 +46,7 @@ export async function startUsageShipper(options: UsageShipperOptions): Promise<U
     lastContactMs = performance.now();
     if (failing) log.info("usage_shipping_resumed", { writerId });
     failing = false;
+    options.reported?.(true);
   };
   // Reports follow one another: each sees what the one before had acknowledged.
   const enqueue = (final: boolean, force: boolean): Promise<void> => {
@@ -51,6 +54,7 @@ export async function startUsageShipper(options: UsageShipperOptions): Promise<U
     running = next.catch((error: unknown) => {
       if (!failing) log.warn("usage_shipping_failed", { writerId, reason: String(error) });
       failing = true;
+      options.reported?.(false);
     });
     return next;
   };

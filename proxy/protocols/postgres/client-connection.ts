@@ -61,6 +61,11 @@ export class ClientConnection {
     return this.#encrypted;
   }
 
+  /** Written, and not taken by the client yet. */
+  get backlogBytes(): number {
+    return this.#outbox.backlogBytes;
+  }
+
   get closed(): boolean {
     return this.#closed;
   }

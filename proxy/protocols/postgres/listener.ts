@@ -28,6 +28,8 @@ export type PostgresListener = {
   readonly port: number;
   /** Sockets that have not logged in. */
   strangers(): number;
+  /** Bytes that clients have not taken yet. */
+  backlogBytes(): number;
   /** Ends those with a last message. */
   refuseStrangers(): void;
   /** Takes no more connections; those that are open stay. */
@@ -98,6 +100,11 @@ export function listenPostgres(options: PostgresListenerOptions): PostgresListen
   return {
     port: server.port,
     strangers: () => strangers.size,
+    backlogBytes: () => {
+      let bytes = 0;
+      for (const connection of open) bytes += connection.backlogBytes;
+      return bytes;
+    },
     refuseStrangers: () => strangers.refuseAll(),
     stopAccepting: () => server.stop(),
     async close() {

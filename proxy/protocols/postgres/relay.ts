@@ -79,6 +79,7 @@ export class Relay
   readonly #serverReplies: ServerReplies;
   readonly #fromServer: FrameReader;
   #waitingFor: WaitReason | null = null;
+  #waitingSinceMs = 0;
   /** The client has not taken everything, so the server is not read. */
   #clientBehind = false;
   #closed = false;
@@ -215,6 +216,7 @@ export class Relay
 
   waitFor(what: WaitReason): void {
     this.#waitingFor = what;
+    this.#waitingSinceMs = this.#nowMs();
     this.#client.pauseReading();
     if (what === "turn") this.session.limiter.wait(this, QUERY_WEIGHT);
     else if (what === "upstream") this.#pool.wait(this);
@@ -229,6 +231,7 @@ export class Relay
 
   admitted(): void {
     if (this.#waitingFor !== "turn") return;
+    this.#layers.metrics.throttleWaits.observe(this.#nowMs() - this.#waitingSinceMs);
     this.#clientMessages.paid = true;
     this.#goOn();
   }
@@ -238,6 +241,7 @@ export class Relay
       this.#pool.giveBack(upstream);
       return;
     }
+    this.#layers.metrics.upstreamWaits.observe(this.#nowMs() - this.#waitingSinceMs);
     this.#adopt(upstream);
     this.#goOn();
   }

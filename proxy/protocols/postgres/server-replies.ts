@@ -49,6 +49,7 @@ export class ServerReplies implements FrameReceiver {
   readonly #state: RelayState;
   readonly #host: ServerRepliesHost;
   readonly #metrics: ProxyMetrics;
+  readonly #times: ReturnType<ProxyMetrics["statementTimes"]>;
   readonly #nowMs: () => number;
   /** Rows since the last statement ended, for those that end without telling their number. */
   #dataRows = 0;
@@ -68,6 +69,7 @@ export class ServerReplies implements FrameReceiver {
     this.#state = state;
     this.#host = host;
     this.#metrics = metrics;
+    this.#times = metrics.statementTimes(state.session.protocol);
     this.#nowMs = nowMs;
   }
 
@@ -191,21 +193,23 @@ export class ServerReplies implements FrameReceiver {
   /** A statement has completed, or its portal has given as many rows as were asked for. */
   #statementEnds(rows: number): void {
     const state = this.#state;
-    const { meter, limiter } = state.session;
+    const { meter, limiter, tenant } = state.session;
     this.#metrics.queries += 1;
     meter.statements(1);
     if (rows > 0) meter.rows(rows);
     this.#dataRows = 0;
     state.copyingIn = false;
     if (state.held !== null) state.heldStates.touched();
-    state.statementSinceMs = this.#nowMs();
+    const now = this.#nowMs();
+    this.#times[tenant.tier].observe(now - state.statementSinceMs);
+    state.statementSinceMs = now;
     const { head } = state.replies;
     if (head === EXPECT.execute) {
       state.replies.shift();
     } else if (head === EXPECT.query) {
       this.#queryStatements += 1;
       // The message was admitted as one statement; the others are found out only now.
-      if (this.#queryStatements > 1) limiter.charge(QUERY_WEIGHT, state.statementSinceMs);
+      if (this.#queryStatements > 1) limiter.charge(QUERY_WEIGHT, now);
     }
   }
 
@@ -240,6 +244,7 @@ export class ServerReplies implements FrameReceiver {
     }
     // "cached plan must not change result type", by the server's routine, which is the same in every language.
     if (fields.get("R") === "RevalidateCachedQuery") state.registry.renew();
+    this.#metrics.statementFailed(state.session.protocol, fields.get("C") ?? "");
     this.#failStatement();
     state.copyingIn = false;
     const ours = state.timedOutAtMs >= 0 && fields.get("C") === QUERY_CANCELED;

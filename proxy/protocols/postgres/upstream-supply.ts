@@ -65,10 +65,12 @@ export function createUpstreamSupply(options: UpstreamSupplyOptions): UpstreamSu
   return async (session, parameters) => {
     const { databaseId } = session.route.database;
     const tryOnce = async (): Promise<UpstreamConnection | UpstreamRefusal | Denial> => {
-      const target = await openTarget(session, options.nowMs());
+      const target = await openTarget(session, options);
       if (isDenial(target)) return target;
       const started = startupParameters(parameters, session.tenant.limits);
+      const connectingMs = options.nowMs();
       const outcome = await connectUpstream(target, started, options.connectDeadlineMs);
+      options.metrics.upstreamConnects.observe(options.nowMs() - connectingMs);
       if ("refused" in outcome) {
         options.metrics.upstreamsFailed += 1;
         session.route.lease?.lost(target.generation);
@@ -94,8 +96,17 @@ function isRepairable(refusal: UpstreamRefusal, session: Session): boolean {
   return REPAIRABLE.has(refusal.sqlState) || session.route.lease !== null;
 }
 
-async function openTarget(session: Session, nowMs: number): Promise<UpstreamTarget | Denial> {
-  return session.route.open(nowMs) ?? (await session.route.wake());
+async function openTarget(
+  session: Session,
+  { metrics, nowMs }: UpstreamSupplyOptions,
+): Promise<UpstreamTarget | Denial> {
+  const askedMs = nowMs();
+  const open = session.route.open(askedMs);
+  if (open !== null) return open;
+  metrics.wakes += 1;
+  const target = await session.route.wake();
+  metrics.computeWakes.observe(nowMs() - askedMs);
+  return target;
 }
 
 function relayedRefusal(refusal: UpstreamRefusal): Denial {
