@@ -104,7 +104,7 @@ test("connecting to databases, reports of usage and late timers are told", async
 });
 
 test("reports of usage that fail are counted, and no session is lost by them", async () => {
-  await platform.control.stop();
+  await platform.control.kill();
   await until(
     "a failed report",
     async () => {
