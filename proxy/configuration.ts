@@ -71,6 +71,8 @@ export function readConfiguration(environment: Environment) {
     drainMs: read.integer("O7S_DRAIN_MS", 30_000, { min: 0, max: 3_600_000 }),
     requireTls: read.flag("O7S_REQUIRE_TLS", false),
     throttleMaxWaitMs: read.integer("O7S_THROTTLE_MAX_WAIT_MS", 1_000, { min: 0, max: 60_000 }),
+    /** From how long on a statement is logged as slow; 0 for never. */
+    slowQueryMs: read.integer("O7S_SLOW_QUERY_MS", 1_000, { min: 0, max: 3_600_000 }),
     strangersMax: read.integer("O7S_UNAUTHENTICATED_MAX", 1_000, { min: 1, max: 100_000 }),
     loginDeadlineMs: read.integer("O7S_LOGIN_DEADLINE_MS", 10_000, { min: 100, max: 300_000 }),
     connectDeadlineMs: read.integer("O7S_CONNECT_DEADLINE_MS", 10_000, { min: 100, max: 300_000 }),

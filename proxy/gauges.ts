@@ -19,6 +19,8 @@ export type GaugeSources = {
 export function readGauges(sources: GaugeSources): readonly Gauge[] {
   const { layers, postgres, pools, tenants, reporting, draining } = sources;
   const { sessions, limiter } = layers;
+  const { sessions: ofSessions, logins, statements } = layers.logBudgets;
+  const leftOut = ofSessions.leftOut + logins.leftOut + statements.leftOut;
   const reportAgeSeconds = reporting.reportAgeMs() / 1_000;
   return [
     ["o7s_draining", "1 while the proxy takes no more connections", draining ? 1 : 0],
@@ -32,6 +34,7 @@ export function readGauges(sources: GaugeSources): readonly Gauge[] {
     ["o7s_upstreams_lent", "Connections in use by sessions", pools.count("lent")],
     ["o7s_upstreams_pinned", "Connections that hold session state", pools.count("pinned")],
     ["o7s_sessions_waiting", "Sessions waiting for one", pools.count("waiting")],
+    ["o7s_log_lines_left_out", "Log lines left out since the start", leftOut],
     [
       "o7s_usage_report_age_seconds",
       "Since a report of usage was last taken; up to 5 when there is nothing to report",

@@ -21,6 +21,7 @@ import { serveHttp } from "./http-server.ts";
 import { createAuthentication } from "./layers/authentication.ts";
 import { createDatabaseRouter } from "./layers/database-router.ts";
 import { type Limits, openLimits } from "./limits/shared-limits.ts";
+import { createLogBudgets } from "./log-budget.ts";
 import { ProxyMetrics } from "./metrics.ts";
 import { applyTenantChange, endYoungest, type Layers } from "./pipeline.ts";
 import { createOperators, type Operators } from "./protocols/postgres/admin/operators.ts";
@@ -29,6 +30,7 @@ import { listenPostgres } from "./protocols/postgres/listener.ts";
 import { UpstreamPools } from "./protocols/postgres/upstream-pool.ts";
 import { createUpstreamSupply } from "./protocols/postgres/upstream-supply.ts";
 import { type Session, SessionRegistry } from "./session.ts";
+import { SlowStatements } from "./slow-statements.ts";
 import { TenantCache } from "./tenant-cache.ts";
 import { type Certificate, ensureSelfSignedCertificate, loadCertificate } from "./tls.ts";
 import { UsageCounters } from "./usage-counters.ts";
@@ -96,7 +98,7 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
     reloadTenant: (orgId) => tenants.reload(orgId).catch(() => null),
     throttleMaxWaitMs: configuration.throttleMaxWaitMs,
     nowMs,
-    log,
+    ...createRecords(configuration, log),
     metrics,
   };
   const pools = createPools(configuration, layers, computeHosts);
@@ -125,6 +127,17 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
       await sql.end({ timeout: 1 });
     },
   };
+}
+
+/** What is written down of denials and slow statements. */
+function createRecords(
+  { slowQueryMs }: Configuration,
+  log: Log,
+): Pick<Layers, "log" | "logBudgets" | "slowStatements"> {
+  const logBudgets = createLogBudgets(nowMs);
+  const budget = logBudgets.statements;
+  const slowStatements = new SlowStatements({ log, budget, thresholdMs: slowQueryMs });
+  return { log, logBudgets, slowStatements };
 }
 
 function computeHostsOf(configuration: Configuration): ReadonlyMap<string, ComputeHost> {

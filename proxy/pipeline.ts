@@ -19,8 +19,10 @@ import { type DatabaseRouter, verifyNetwork } from "./layers/database-router.ts"
 import type { RateLimiter, Weight } from "./layers/rate-limiter.ts";
 import { verifySession } from "./layers/tier-verification.ts";
 import { UsageMeter } from "./layers/usage-tracker.ts";
+import type { LogBudgets } from "./log-budget.ts";
 import type { ProxyMetrics } from "./metrics.ts";
 import type { Session, SessionRegistry } from "./session.ts";
+import type { SlowStatements } from "./slow-statements.ts";
 import type { UsageCounters } from "./usage-counters.ts";
 
 export type Layers = {
@@ -38,6 +40,8 @@ export type Layers = {
   /** Monotonic. */
   readonly nowMs: () => number;
   readonly log: Log;
+  readonly logBudgets: LogBudgets;
+  readonly slowStatements: SlowStatements;
   readonly metrics: ProxyMetrics;
 };
 
@@ -205,11 +209,21 @@ function sessionDenial(session: Session, tenant: Tenant, kept: number): Denial |
   return verifyNetwork(current, session.address);
 }
 
+/** Counts a denial, and logs it as far as its source has not done so too often. */
 export function logDenial(
-  layers: Pick<Layers, "log" | "metrics">,
+  layers: Pick<Layers, "log" | "logBudgets" | "metrics">,
   denial: Denial,
   context: { orgId: string; protocol: string; address?: string },
 ): void {
   layers.metrics.denied(context.protocol, denial.code);
-  layers.log[denial.level]("denial", { code: denial.code, reason: denial.log, ...context });
+  const { sessions, logins } = layers.logBudgets;
+  const { address } = context;
+  const leftOut = address === undefined ? sessions.take(context.orgId) : logins.take(address);
+  if (leftOut === null) return;
+  layers.log[denial.level]("denial", {
+    code: denial.code,
+    reason: denial.log,
+    ...context,
+    leftOut: leftOut === 0 ? undefined : leftOut,
+  });
 }

@@ -69,6 +69,8 @@ export class ClientMessages implements FrameReceiver {
   rewrittenBytes = 0;
   /** What takes the place of the message at hand, or of its beginning. */
   #replacement: Uint8Array | null = null;
+  /** The text that was last looked into. */
+  #lookedAt: string | null = null;
   /** An error of ours stands in for the rest of the batch. */
   #denyingUntilSync = false;
 
@@ -168,15 +170,18 @@ export class ClientMessages implements FrameReceiver {
       return this.#wait("upstream");
     }
     this.paid = false;
+    const alone = !unanswered && state.batchExecutes === 0;
     state.expect(kind, now);
     if (kind === EXPECT.execute) {
       state.batchOpen = true;
       state.batchExecutes += 1;
+      state.runs(state.bound, alone);
     } else {
       // It ends what a batch has left open, and the unnamed statement with it.
       state.batchOpen = false;
       state.unnamed = null;
       const refusal = this.#look(bytes, at + 5, available === total ? at + total - 1 : -1);
+      state.runs(this.#lookedAt, alone);
       if (refusal !== null && kind === EXPECT.query) {
         this.#replacement = refusingQuery(this.#logged(refusal));
         return FATE.discard;
@@ -302,12 +307,14 @@ export class ClientMessages implements FrameReceiver {
     const name = textAt(bytes, nameStart, nameEnd);
     const now = this.#nowMs();
     if (state.unkept.has(name)) {
+      state.bound = null;
       state.expect(kind, now);
       return FATE.forward;
     }
     if (name === "") return this.#unnamed(kind, now);
     const statement = state.statements.get(name);
     if (statement === undefined) return this.#refuse(statementUnknown(name));
+    state.bound = statement.definition;
     const made = this.#ensure(statement, now);
     state.expect(kind, now);
     const serverName = Buffer.from(`${statement.serverName}\0`);
@@ -323,6 +330,7 @@ export class ClientMessages implements FrameReceiver {
   #unnamed(kind: number, now: number): number {
     const state = this.#state;
     if (state.unnamed === null) return this.#refuse(statementUnknown(""));
+    state.bound = state.unnamed;
     const upstream = this.#upstream();
     if (upstream.unnamedOf === state) {
       state.expect(kind, now);
@@ -396,10 +404,12 @@ export class ClientMessages implements FrameReceiver {
   #look(bytes: Uint8Array, start: number, end: number): Denial | null {
     const { heldStates, session } = this.#state;
     if (end < 0) {
+      this.#lookedAt = null;
       heldStates.add("a statement too long to look into");
       return null;
     }
     const text = textAt(bytes, start, end);
+    this.#lookedAt = text;
     const refusal = settingRefusal(text, session.tenant);
     if (refusal === null) heldStates.add(stateMadeBy(text));
     return refusal;

@@ -14,6 +14,8 @@ export type PendingStatement = {
   readonly clientName: string | null;
 };
 
+export type RunningStatement = string | Uint8Array | null;
+
 export class RelayState {
   readonly session: Session;
   readonly registry: StatementRegistry;
@@ -38,6 +40,13 @@ export class RelayState {
   copyingIn = false;
   readonly heldStates = new HeldStates();
   statementSinceMs = 0;
+  /**
+   * What runs, for whoever asks about it afterwards: the text of a Query, or the definition of a prepared statement. Null
+   * where it is not known: there is none, it was too long to be looked into, or several are on their way at once.
+   */
+  running: RunningStatement = null;
+  /** The statement of the last Bind, which the next Execute runs. */
+  bound: Uint8Array | null = null;
   lastTrafficMs: number;
   /** When the running statement was cancelled for its timeout, or -1. */
   timedOutAtMs = -1;
@@ -51,6 +60,11 @@ export class RelayState {
   /** Nothing runs, nothing is owed, no transaction is open. */
   get idle(): boolean {
     return this.replies.length === 0 && this.status === STATUS.idle && !this.batchOpen;
+  }
+
+  /** A statement has been sent; `alone` when no other is unanswered. */
+  runs(statement: RunningStatement, alone: boolean): void {
+    this.running = alone || this.running === statement ? statement : null;
   }
 
   /** Begins to expect an answer from the server. */

@@ -98,7 +98,7 @@ export class Relay
     this.#state = new RelayState(session, options.pool.registry, nowMs());
     this.#clientMessages = new ClientMessages(layers, this.#state, this, nowMs);
     this.#fromClient = new FrameReader(this.#clientMessages, CLIENT_WHOLE);
-    this.#serverReplies = new ServerReplies(this.#state, this, layers.metrics, nowMs);
+    this.#serverReplies = new ServerReplies(this.#state, this, layers, nowMs);
     this.#fromServer = new FrameReader(this.#serverReplies, SERVER_WHOLE);
   }
 

@@ -2,10 +2,12 @@
  * What a server sends: each reply is attributed by the queue of what is owed, counted, and forwarded; answers to messages
  * of our own are kept from the client, and ours to the client's put in their places.
  */
-import { byteAt, textAt } from "../../bytes.ts";
+import { byteAt, textAt, zeroIn } from "../../bytes.ts";
 import { statementTimeout, transactionTimeout } from "../../denial.ts";
 import { overdueMs } from "../../layers/query-execution.ts";
 import type { ProxyMetrics } from "../../metrics.ts";
+import type { Layers } from "../../pipeline.ts";
+import type { Fingerprint, SlowStatements } from "../../slow-statements.ts";
 import { QUERY_WEIGHT } from "./client-messages.ts";
 import { tagName, tagRows } from "./command-tag.ts";
 import { errorResponse } from "./errors.ts";
@@ -14,6 +16,7 @@ import { errorFields, SERVER } from "./messages.ts";
 import type { RelayState } from "./relay-state.ts";
 import { EXPECT } from "./reply-queue.ts";
 import { clearsState, stateMadeByTag } from "./session-state.ts";
+import { fingerprintOf } from "./sql-fingerprint.ts";
 
 /** What the relay does for this direction. */
 export type ServerRepliesHost = {
@@ -49,6 +52,7 @@ export class ServerReplies implements FrameReceiver {
   readonly #state: RelayState;
   readonly #host: ServerRepliesHost;
   readonly #metrics: ProxyMetrics;
+  readonly #slowStatements: SlowStatements;
   readonly #times: ReturnType<ProxyMetrics["statementTimes"]>;
   readonly #nowMs: () => number;
   /** Rows since the last statement ended, for those that end without telling their number. */
@@ -63,12 +67,13 @@ export class ServerReplies implements FrameReceiver {
   constructor(
     state: RelayState,
     host: ServerRepliesHost,
-    metrics: ProxyMetrics,
+    { metrics, slowStatements }: Pick<Layers, "metrics" | "slowStatements">,
     nowMs: () => number,
   ) {
     this.#state = state;
     this.#host = host;
     this.#metrics = metrics;
+    this.#slowStatements = slowStatements;
     this.#times = metrics.statementTimes(state.session.protocol);
     this.#nowMs = nowMs;
   }
@@ -191,7 +196,7 @@ export class ServerReplies implements FrameReceiver {
   }
 
   /** A statement has completed, or its portal has given as many rows as were asked for. */
-  #statementEnds(rows: number): void {
+  #statementEnds(rows: number, succeeded = true): void {
     const state = this.#state;
     const { meter, limiter, tenant } = state.session;
     this.#metrics.queries += 1;
@@ -201,7 +206,9 @@ export class ServerReplies implements FrameReceiver {
     state.copyingIn = false;
     if (state.held !== null) state.heldStates.touched();
     const now = this.#nowMs();
-    this.#times[tenant.tier].observe(now - state.statementSinceMs);
+    const durationMs = now - state.statementSinceMs;
+    this.#times[tenant.tier].observe(durationMs);
+    if (durationMs >= this.#slowStatements.thresholdMs) this.#slow(durationMs, rows, succeeded);
     state.statementSinceMs = now;
     const { head } = state.replies;
     if (head === EXPECT.execute) {
@@ -211,6 +218,15 @@ export class ServerReplies implements FrameReceiver {
       // The message was admitted as one statement; the others are found out only now.
       if (this.#queryStatements > 1) limiter.charge(QUERY_WEIGHT, now);
     }
+  }
+
+  #slow(durationMs: number, rows: number, succeeded: boolean): void {
+    const { session, running } = this.#state;
+    const fingerprint = (): Fingerprint | null => {
+      if (running === null) return null;
+      return fingerprintOf(typeof running === "string" ? running : textOfDefinition(running));
+    };
+    this.#slowStatements.note({ session, durationMs, rows, succeeded, fingerprint });
   }
 
   #readyForQuery(status: number): void {
@@ -227,6 +243,7 @@ export class ServerReplies implements FrameReceiver {
     state.copyingIn = false;
     state.timedOutAtMs = -1;
     state.status = status;
+    if (state.replies.length === 0) state.running = null;
   }
 
   #error(body: Uint8Array, whole: boolean): boolean {
@@ -282,7 +299,7 @@ export class ServerReplies implements FrameReceiver {
       else if (kind === EXPECT.parse || kind === EXPECT.ownParse) this.#forgetParse();
       else if (kind === EXPECT.ownClose) this.#restoreClosed();
     });
-    if (wasQuery || executes > 0) this.#statementEnds(this.#dataRows);
+    if (wasQuery || executes > 0) this.#statementEnds(this.#dataRows, false);
     this.#dataRows = 0;
   }
 
@@ -311,6 +328,11 @@ export class ServerReplies implements FrameReceiver {
     this.#replacement = null;
     this.fatal = false;
   }
+}
+
+/** The text of a Parse message from its definition: it comes first, as a C string. */
+function textOfDefinition(definition: Uint8Array): string {
+  return textAt(definition, 0, Math.max(0, zeroIn(definition, 0, definition.length)));
 }
 
 /** The commands that run most make no state, and are told by two letters: SELECT, INSERT, UPDATE, and DELETE's kin not. */
