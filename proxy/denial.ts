@@ -30,7 +30,6 @@ export type DenialCode =
   | "statement_timeout"
   | "setting_above_tier"
   | "replication_refused"
-  | "prepared_statement"
   | "protocol_violation"
   | "directory_unavailable"
   | "shutting_down";
@@ -274,32 +273,6 @@ export function replicationRefused(): Denial {
     hint: null,
     log: "replication connection refused",
     level: "info",
-  };
-}
-
-/** In the server's own words: the names are the client's, which the server does not know. */
-export function statementUnknown(name: string): Denial {
-  return {
-    code: "prepared_statement",
-    message:
-      name === ""
-        ? "unnamed prepared statement does not exist"
-        : `prepared statement "${name}" does not exist`,
-    hint: null,
-    log: "unknown prepared statement",
-    level: "debug",
-    sqlState: "26000",
-  };
-}
-
-export function statementExists(name: string): Denial {
-  return {
-    code: "prepared_statement",
-    message: `prepared statement "${name}" already exists`,
-    hint: null,
-    log: "prepared statement made twice",
-    level: "debug",
-    sqlState: "42P05",
   };
 }
 

@@ -3,7 +3,7 @@
  * prepared statements are replaced by the servers' own.
  */
 import { byteAt, copyOf, textAt, zeroIn } from "../../bytes.ts";
-import { type Denial, protocolViolation, statementExists, statementUnknown } from "../../denial.ts";
+import { type Denial, protocolViolation } from "../../denial.ts";
 import { admitRequest, type Layers, logDenial } from "../../pipeline.ts";
 import { settingRefusal } from "./capped-settings.ts";
 import { errorResponse } from "./errors.ts";
@@ -14,11 +14,14 @@ import {
   parseMessage,
   STATEMENTS_PER_SESSION_MAX,
   type Statement,
+  unknownServerName,
 } from "./prepared-statements.ts";
 import { refusingBatch, refusingQuery } from "./refusing-statements.ts";
 import type { RelayState } from "./relay-state.ts";
 import { EXPECT } from "./reply-queue.ts";
 import { stateMadeBy } from "./session-state.ts";
+import type { NameChange } from "./session-statements.ts";
+import { SETTLED } from "./upstream-connection.ts";
 
 /**
  * What a message may have to wait for: its turn, a connection, room for more unanswered messages, or the answers to all
@@ -54,6 +57,7 @@ const NAME_BYTES_MAX = 256;
 /** In the rate limiter's units: a statement is one. */
 export const QUERY_WEIGHT = 1;
 const OF_STATEMENT = 0x53;
+const DISCARDING = /\b(?:discard|deallocate)\b/i;
 const PARSE_COMPLETE = message("1");
 const CLOSE_COMPLETE = message("3");
 
@@ -73,6 +77,8 @@ export class ClientMessages implements FrameReceiver {
   #lookedAt: string | null = null;
   /** An error of ours stands in for the rest of the batch. */
   #denyingUntilSync = false;
+  /** The batch that throws away what the session holds: nothing is noted of later ones before it is answered. */
+  #barrierBatch = -1;
 
   constructor(layers: Layers, state: RelayState, host: ClientMessagesHost, nowMs: () => number) {
     this.#layers = layers;
@@ -99,6 +105,7 @@ export class ClientMessages implements FrameReceiver {
   }
 
   message(type: number, bytes: Uint8Array, at: number, available: number, total: number): number {
+    if (this.#barrierBatch >= 0 && this.#isBehindBarrier()) return this.#wait("answers");
     switch (type) {
       case CLIENT.query:
         return this.#request(EXPECT.query, bytes, at, available, total);
@@ -179,7 +186,9 @@ export class ClientMessages implements FrameReceiver {
     } else {
       // It ends what a batch has left open, and the unnamed statement with it.
       state.batchOpen = false;
-      state.unnamed = null;
+      state.statements.set("", null, state.position);
+      this.#upstream().unnamedOf = null;
+      state.batch += 1;
       const refusal = this.#look(bytes, at + 5, available === total ? at + total - 1 : -1);
       state.runs(this.#lookedAt, alone);
       if (refusal !== null && kind === EXPECT.query) {
@@ -211,7 +220,7 @@ export class ClientMessages implements FrameReceiver {
       }
       case CLIENT.describe:
         if (ofStatement) return this.#named(EXPECT.describe, bytes, at, available, total, at + 6);
-        state.expect(EXPECT.describe, this.#nowMs());
+        state.expectUse(EXPECT.describe, "", this.#nowMs());
         return FATE.forward;
       default:
         state.expect(EXPECT.close, this.#nowMs());
@@ -232,6 +241,7 @@ export class ClientMessages implements FrameReceiver {
       return FATE.discard;
     }
     state.expect(EXPECT.sync, this.#nowMs());
+    state.batch += 1;
     return FATE.forward;
   }
 
@@ -252,42 +262,69 @@ export class ClientMessages implements FrameReceiver {
     const nameEnd = zeroIn(bytes, at + 5, at + available);
     if (!isNameEnd(nameEnd, at + 5)) return this.#malformedName();
     const name = textAt(bytes, at + 5, nameEnd);
-    const now = this.#nowMs();
-    if (state.statements.has(name)) return this.#refuse(statementExists(name));
-    if (available < total) {
-      // Too long to be kept: from here on the session needs this very connection.
-      state.heldStates.add("a statement too long to look into");
-      state.unkept.add(name);
-      if (name === "") state.unnamed = null;
-      state.pendingStatements.push({ statement: null, clientName: name });
-      state.expect(EXPECT.parse, now);
-      return FATE.forward;
-    }
-    state.unkept.delete(name);
+    if (state.statements.unsettled(name, state.position)) return this.#wait("answers");
+    if (available < total) return this.#parseUnkept(name);
     const refusal = this.#look(bytes, nameEnd + 1, zeroIn(bytes, nameEnd + 1, at + total));
-    if (refusal !== null) return this.#refuseParse(refusal, name, now);
-    if (name === "") {
-      state.unnamed = copyOf(bytes, nameEnd + 1, at + total);
-      this.#upstream().unnamedOf = state;
-      state.pendingStatements.push({ statement: null, clientName: name });
-      state.expect(EXPECT.parse, now);
-      return FATE.forward;
-    }
-    if (state.statements.size >= STATEMENTS_PER_SESSION_MAX) {
-      return this.#refuse(protocolViolation("too many prepared statements in this session"));
-    }
+    if (refusal !== null) return this.#refuseParse(refusal);
+    if (name === "") return this.#parseUnnamed(copyOf(bytes, nameEnd + 1, at + total));
     const statement = state.registry.intern(bytes, nameEnd + 1, at + total);
-    state.statements.set(name, statement);
+    const existing = state.statements.get(name);
+    if (existing !== null) return this.#parseAgain(name, existing, statement);
+    if (state.statements.size >= STATEMENTS_PER_SESSION_MAX) {
+      return this.#refuseParse(protocolViolation("too many prepared statements in this session"));
+    }
     const upstream = this.#upstream();
-    if (upstream.statements.has(statement)) {
-      upstream.statements.use(statement);
-      this.#answer(PARSE_COMPLETE);
+    if (upstream.statements.unsettled(statement, state.batch)) return this.#wait("answers");
+    state.unkept.delete(name);
+    const present = upstream.statements.has(statement);
+    const change = state.statements.set(name, statement, state.position, !present);
+    upstream.statements.use(statement, state.batch);
+    if (present && state.status === STATUS.failed) {
+      // In a failed transaction the server refuses to prepare: it is asked, by the one name that is always free.
+      upstream.unnamedOf = null;
+      this.#expectStatement(EXPECT.parse, name, null, change);
+      this.#replacement = parseMessage("", statement.definition);
       return FATE.discard;
     }
-    upstream.statements.use(statement);
-    state.pendingStatements.push({ statement, clientName: name });
-    state.expect(EXPECT.parse, now);
+    if (present) {
+      this.#answer(PARSE_COMPLETE, change);
+      return FATE.discard;
+    }
+    this.#expectStatement(EXPECT.parse, name, statement, change);
     this.#replacement = parseMessage(statement.serverName, statement.definition);
+    return FATE.discard;
+  }
+
+  /** A statement too long to be kept: from here on the session needs this very connection. */
+  #parseUnkept(name: string): number {
+    const state = this.#state;
+    state.heldStates.add("a statement too long to look into");
+    state.unkept.add(name);
+    const change = name === "" ? state.statements.set(name, null, state.position) : null;
+    this.#expectStatement(EXPECT.parse, name, null, change);
+    return FATE.forward;
+  }
+
+  #parseUnnamed(definition: Uint8Array): number {
+    const state = this.#state;
+    state.unkept.delete("");
+    const change = state.statements.set("", { serverName: "", definition }, state.position);
+    this.#upstream().unnamedOf = state;
+    this.#upstream().unnamedBatch = state.batch;
+    this.#expectStatement(EXPECT.parse, "", null, change);
+    return FATE.forward;
+  }
+
+  /**
+   * A Parse of a name that is taken. It is sent under the server's name of what has it, so that the server says what is
+   * wrong: the text, if that is, and else the name.
+   */
+  #parseAgain(name: string, existing: Statement, statement: Statement): number {
+    const made = this.#ensure(existing, name);
+    if (made === "unsettled") return this.#wait("answers");
+    this.#expectStatement(EXPECT.parse, name, null, null);
+    const again = parseMessage(existing.serverName, statement.definition);
+    this.#replacement = made === null ? again : Buffer.concat([made, again]);
     return FATE.discard;
   }
 
@@ -302,78 +339,93 @@ export class ClientMessages implements FrameReceiver {
   ): number {
     const state = this.#state;
     const nameEnd = zeroIn(bytes, nameStart, at + available);
-    if (!isNameEnd(nameStart, at + 5) || !isNameEnd(nameEnd, nameStart))
+    if (!isNameEnd(nameStart, at + 5) || !isNameEnd(nameEnd, nameStart)) {
       return this.#malformedName();
+    }
     const name = textAt(bytes, nameStart, nameEnd);
-    const now = this.#nowMs();
     if (state.unkept.has(name)) {
       state.bound = null;
-      state.expect(kind, now);
+      state.expectUse(kind, name, this.#nowMs());
       return FATE.forward;
     }
-    if (name === "") return this.#unnamed(kind, now);
+    if (state.statements.unsettledForUse(name, state.position)) return this.#wait("answers");
     const statement = state.statements.get(name);
-    if (statement === undefined) return this.#refuse(statementUnknown(name));
-    state.bound = statement.definition;
-    const made = this.#ensure(statement, now);
-    state.expect(kind, now);
-    const serverName = Buffer.from(`${statement.serverName}\0`);
-    const head = Buffer.allocUnsafe(nameStart - at + serverName.length);
+    state.bound = statement?.definition ?? null;
+    if (name === "") return this.#useUnnamed(kind, statement);
+    const serverName = statement?.serverName ?? unknownServerName(name);
+    const made = statement === null ? null : this.#ensure(statement, name);
+    if (made === "unsettled") return this.#wait("answers");
+    state.expectUse(kind, name, this.#nowMs());
+    const nameBytes = Buffer.from(`${serverName}\0`, "latin1");
+    const head = Buffer.allocUnsafe(nameStart - at + nameBytes.length);
     head.set(bytes.subarray(at, nameStart));
-    head.set(serverName, nameStart - at);
-    head.writeUInt32BE(total - 1 - (nameEnd + 1 - nameStart) + serverName.length, 1);
+    head.set(nameBytes, nameStart - at);
+    head.writeUInt32BE(total - 1 - (nameEnd + 1 - nameStart) + nameBytes.length, 1);
     this.#replacement = made === null ? head : Buffer.concat([made, head]);
     this.rewrittenBytes = nameEnd + 1 - at;
     return FATE.rewrite;
   }
 
-  #unnamed(kind: number, now: number): number {
+  #useUnnamed(kind: number, statement: Statement | null): number {
     const state = this.#state;
-    if (state.unnamed === null) return this.#refuse(statementUnknown(""));
-    state.bound = state.unnamed;
     const upstream = this.#upstream();
-    if (upstream.unnamedOf === state) {
-      state.expect(kind, now);
+    if (statement !== null && upstream.unnamedOf === state) {
+      const { unnamedBatch } = upstream;
+      if (unnamedBatch !== SETTLED && unnamedBatch < state.batch) return this.#wait("answers");
+      state.expectUse(kind, "", this.#nowMs());
       return FATE.forward;
     }
-    // Its connection has changed since the Parse: it is made again on this one.
-    upstream.unnamedOf = state;
-    state.pendingStatements.push({ statement: null, clientName: null });
-    state.expect(EXPECT.ownParse, now);
-    state.expect(kind, now);
-    this.#replacement = parseMessage("", state.unnamed);
+    if (statement === null) {
+      // The server refuses it: it may have another session's, which is closed first.
+      upstream.unnamedOf = null;
+      this.#expectStatement(EXPECT.ownClose, "", null, null);
+      this.#replacement = closeStatementMessage("");
+    } else {
+      // Its connection has changed since the Parse: it is made again on this one.
+      upstream.unnamedOf = state;
+      upstream.unnamedBatch = state.batch;
+      this.#expectStatement(EXPECT.ownParse, "", null, null);
+      this.#replacement = parseMessage("", statement.definition);
+    }
+    state.expectUse(kind, "", this.#nowMs());
     this.rewrittenBytes = 0;
     return FATE.rewrite;
   }
 
-  /** The messages that make a statement on the present connection, and keep that within its bound; null if it is there. */
-  #ensure(statement: Statement, now: number): Uint8Array | null {
+  /**
+   * The messages that make a statement on the present connection and keep that within its bound, null if it is there, or
+   * `unsettled` if nobody knows.
+   */
+  #ensure(statement: Statement, clientName: string): Uint8Array | null | "unsettled" {
     const { statements } = this.#upstream();
-    const state = this.#state;
+    const { batch } = this.#state;
+    if (statements.unsettled(statement, batch)) return "unsettled";
     const present = statements.has(statement);
-    statements.use(statement);
+    statements.use(statement, batch);
     if (present) return null;
-    state.pendingStatements.push({ statement, clientName: null });
-    state.expect(EXPECT.ownParse, now);
+    this.#expectStatement(EXPECT.ownParse, clientName, statement, null);
     const parse = parseMessage(statement.serverName, statement.definition);
     const surplus = statements.surplus();
     if (surplus === null) return parse;
-    state.pendingStatements.push({ statement: surplus, clientName: null });
-    state.expect(EXPECT.ownClose, now);
+    this.#expectStatement(EXPECT.ownClose, "", surplus, null);
     return Buffer.concat([parse, closeStatementMessage(surplus.serverName)]);
+  }
+
+  #expectStatement(
+    kind: number,
+    clientName: string,
+    statement: Statement | null,
+    change: NameChange | null,
+  ): void {
+    this.#state.pendingStatements.push({ statement, clientName, change });
+    this.#state.expect(kind, this.#nowMs());
   }
 
   /** Other sessions share the server's statement: only the client's name for it goes. */
   #closeStatement(name: string): number {
-    if (name === "") this.#state.unnamed = null;
-    else this.#state.statements.delete(name);
-    this.#answer(CLOSE_COMPLETE);
-    return FATE.discard;
-  }
-
-  #refuse(denial: Denial): number {
-    this.#denyingUntilSync = true;
-    this.#answer(errorResponse(denial, "ERROR"));
+    const { statements, position } = this.#state;
+    if (statements.unsettled(name, position)) return this.#wait("answers");
+    this.#answer(CLOSE_COMPLETE, statements.set(name, null, position));
     return FATE.discard;
   }
 
@@ -383,9 +435,21 @@ export class ClientMessages implements FrameReceiver {
   }
 
   /** Puts an answer of ours in its place among the server's; it leaves at the boundary that follows. */
-  #answer(bytes: Uint8Array): void {
+  #answer(bytes: Uint8Array, change: NameChange | null = null): void {
     this.#state.replies.push(EXPECT.local);
-    this.#state.localReplies.push(bytes);
+    this.#state.localReplies.push({ bytes, change });
+  }
+
+  /** A Query's text is looked at when its batch has been counted already. */
+  #lookedAtBatch(): number {
+    const { batch, batchOpen } = this.#state;
+    return batchOpen ? batch : batch - 1;
+  }
+
+  #isBehindBarrier(): boolean {
+    const { batch, replies } = this.#state;
+    if (replies.readies === 0) this.#barrierBatch = -1;
+    return this.#barrierBatch >= 0 && batch > this.#barrierBatch;
   }
 
   #ignoring(): boolean {
@@ -410,19 +474,17 @@ export class ClientMessages implements FrameReceiver {
     }
     const text = textAt(bytes, start, end);
     this.#lookedAt = text;
+    if (DISCARDING.test(text)) this.#barrierBatch = this.#lookedAtBatch();
     const refusal = settingRefusal(text, session.tenant);
     if (refusal === null) heldStates.add(stateMadeBy(text));
     return refusal;
   }
 
   /** In place of a Parse the server gets a whole statement of ours, whose error is the only answer to be seen. */
-  #refuseParse(denial: Denial, clientName: string, now: number): number {
-    const state = this.#state;
-    state.pendingStatements.push({ statement: null, clientName: null });
-    state.expect(EXPECT.ownParse, now);
-    state.expect(EXPECT.ownBind, now);
-    state.pendingStatements.push({ statement: null, clientName });
-    state.expect(EXPECT.parse, now);
+  #refuseParse(denial: Denial): number {
+    this.#expectStatement(EXPECT.ownParse, "", null, null);
+    this.#state.expect(EXPECT.ownBind, this.#nowMs());
+    this.#expectStatement(EXPECT.parse, "", null, null);
     this.#upstream().unnamedOf = null;
     this.#replacement = refusingBatch(this.#logged(denial));
     return FATE.discard;

@@ -26,7 +26,6 @@ const SQLSTATE: Readonly<Record<DenialCode, string>> = {
   statement_timeout: "57014",
   setting_above_tier: "22023",
   replication_refused: "0A000",
-  prepared_statement: "26000",
   protocol_violation: "08P01",
   directory_unavailable: "57P03",
   shutting_down: "57P01",

@@ -154,3 +154,9 @@ export function errorFields(body: Uint8Array): ReadonlyMap<string, string> {
   }
   return fields;
 }
+
+/** An ErrorResponse with these fields, in their order. */
+export function errorMessage(fields: ReadonlyMap<string, string>): Uint8Array {
+  const texts = [...fields].map(([letter, text]) => letter + text);
+  return message("E", ...texts, Uint8Array.of(0));
+}

@@ -46,6 +46,18 @@ export class StatementRegistry {
   }
 }
 
+/**
+ * The name under which a statement is asked for that the client has never made: no server has it, so that it is the server
+ * that refuses, and aborts the transaction as it should. Its message shows the client's name behind the prefix.
+ */
+export function unknownServerName(clientName: string): string {
+  return UNKNOWN_PREFIX + clientName;
+}
+
+export const UNKNOWN_PREFIX = "o7s_0_";
+
+const CONFIRMED = 0;
+
 export function parseMessage(name: string, definition: Uint8Array): Uint8Array {
   return message("P", name, definition);
 }
@@ -56,9 +68,13 @@ export function closeStatementMessage(name: string): Uint8Array {
   return message("C", STATEMENT, name);
 }
 
-/** The statements that one connection to a server has, least recently used first. */
+/**
+ * The statements that one connection to a server has, least recently used first. One is entered when its Parse is sent
+ * and confirmed when that is answered.
+ */
 export class UpstreamStatements {
-  readonly #present = new Set<Statement>();
+  /** With the session's batch in which its Parse was sent, or `CONFIRMED`. */
+  readonly #present = new Map<Statement, number>();
   readonly #max: number;
 
   constructor(max: number) {
@@ -69,16 +85,28 @@ export class UpstreamStatements {
     return this.#present.has(statement);
   }
 
-  /** Notes that a statement has just been made or used. */
-  use(statement: Statement): void {
+  /** Whether its Parse was sent in an earlier batch and is not answered: the server may never have got to it. */
+  unsettled(statement: Statement, batch: number): boolean {
+    const made = this.#present.get(statement);
+    return made !== undefined && made !== CONFIRMED && made < batch;
+  }
+
+  /** Notes that a statement is being used; where it is not there, its Parse is sent in this batch. */
+  use(statement: Statement, batch: number): void {
+    const made = this.#present.get(statement) ?? batch;
     this.#present.delete(statement);
-    this.#present.add(statement);
+    this.#present.set(statement, made);
+  }
+
+  /** Its Parse has been answered. */
+  confirm(statement: Statement): void {
+    if (this.#present.has(statement)) this.#present.set(statement, CONFIRMED);
   }
 
   /** One that should be closed to stay within the bound, taken out of the set; or null. */
   surplus(): Statement | null {
     if (this.#present.size <= this.#max) return null;
-    const oldest = this.#present.values().next();
+    const oldest = this.#present.keys().next();
     if (oldest.done) return null;
     this.#present.delete(oldest.value);
     return oldest.value;

@@ -1,18 +1,25 @@
 /** What both directions of a relay know of its session. */
+import { Fifo } from "../../fifo.ts";
 import type { Session } from "../../session.ts";
 import { STATUS } from "./messages.ts";
 import type { Statement, StatementRegistry } from "./prepared-statements.ts";
 import { ReplyQueue } from "./reply-queue.ts";
 import { type HeldState, HeldStates } from "./session-state.ts";
+import { type BatchPosition, type NameChange, SessionStatements } from "./session-statements.ts";
 import type { UpstreamConnection } from "./upstream-connection.ts";
 
 /** A statement message that awaits its answer; each belongs to a reply-queue entry of kind parse, ownParse or ownClose. */
 export type PendingStatement = {
-  /** Null for the unnamed statement. */
+  /** What the server has if it succeeds; null for the unnamed statement. */
   readonly statement: Statement | null;
-  /** The client's name for it, where the client has sent the message. */
-  readonly clientName: string | null;
+  /** The client's name for it, in whose words an error is told. */
+  readonly clientName: string;
+  /** What it changed of the client's names. */
+  readonly change: NameChange | null;
 };
+
+/** An answer of our own, one for each reply-queue entry of kind `local`. */
+export type LocalReply = { readonly bytes: Uint8Array; readonly change: NameChange | null };
 
 export type RunningStatement = string | Uint8Array | null;
 
@@ -20,13 +27,14 @@ export class RelayState {
   readonly session: Session;
   readonly registry: StatementRegistry;
   readonly replies = new ReplyQueue();
-  /** Answers of our own, one for each reply-queue entry of kind `local`. */
-  readonly localReplies: Uint8Array[] = [];
-  readonly pendingStatements: PendingStatement[] = [];
-  /** The client's prepared statements by its names for them. */
-  readonly statements = new Map<string, Statement>();
-  /** The definition of the unnamed statement, while there is one. */
-  unnamed: Uint8Array | null = null;
+  readonly localReplies = new Fifo<LocalReply>();
+  readonly pendingStatements = new Fifo<PendingStatement>();
+  /** The client's name of the statement in each Bind and Describe that awaits its answer; empty for none. */
+  readonly usedNames = new Fifo<string>();
+  /** The client's prepared statements, the unnamed one among them. */
+  readonly statements = new SessionStatements();
+  /** The number of the batch at hand, counted from 1. */
+  batch = 1;
   /** Names of statements too long to be kept, which only the present connection has. */
   readonly unkept = new Set<string>();
 
@@ -62,6 +70,16 @@ export class RelayState {
     return this.replies.length === 0 && this.status === STATUS.idle && !this.batchOpen;
   }
 
+  /** Begins to expect the answer to a Bind or Describe; `name` is the client's for its statement. */
+  expectUse(kind: number, name: string, nowMs: number): void {
+    this.usedNames.push(name);
+    this.expect(kind, nowMs);
+  }
+
+  get position(): BatchPosition {
+    return { batch: this.batch, unanswered: this.replies.readies };
+  }
+
   /** A statement has been sent; `alone` when no other is unanswered. */
   runs(statement: RunningStatement, alone: boolean): void {
     this.running = alone || this.running === statement ? statement : null;
@@ -85,6 +103,5 @@ export class RelayState {
     this.heldStates.clear();
     this.statements.clear();
     this.unkept.clear();
-    this.unnamed = null;
   }
 }

@@ -314,7 +314,9 @@ export class Relay
     while (replies.head === EXPECT.local) {
       replies.shift();
       const reply = localReplies.shift();
-      if (reply !== undefined) this.toClient(reply);
+      if (reply === undefined) continue;
+      if (reply.change !== null) this.#state.statements.confirm(reply.change);
+      this.toClient(reply.bytes);
     }
   }
 

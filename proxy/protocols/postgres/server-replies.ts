@@ -3,7 +3,7 @@
  * of our own are kept from the client, and ours to the client's put in their places.
  */
 import { byteAt, textAt, zeroIn } from "../../bytes.ts";
-import { statementTimeout, transactionTimeout } from "../../denial.ts";
+import { type Denial, statementTimeout, transactionTimeout } from "../../denial.ts";
 import { overdueMs } from "../../layers/query-execution.ts";
 import type { ProxyMetrics } from "../../metrics.ts";
 import type { Layers } from "../../pipeline.ts";
@@ -12,11 +12,14 @@ import { QUERY_WEIGHT } from "./client-messages.ts";
 import { tagName, tagRows } from "./command-tag.ts";
 import { errorResponse } from "./errors.ts";
 import { FATE, type FrameReceiver, typeSet } from "./frame-reader.ts";
-import { errorFields, SERVER } from "./messages.ts";
-import type { RelayState } from "./relay-state.ts";
+import { errorFields, errorMessage, SERVER } from "./messages.ts";
+import { UNKNOWN_PREFIX } from "./prepared-statements.ts";
+import type { PendingStatement, RelayState } from "./relay-state.ts";
 import { EXPECT } from "./reply-queue.ts";
 import { clearsState, stateMadeByTag } from "./session-state.ts";
 import { fingerprintOf } from "./sql-fingerprint.ts";
+import type { NameChange } from "./session-statements.ts";
+import { SETTLED } from "./upstream-connection.ts";
 
 /** What the relay does for this direction. */
 export type ServerRepliesHost = {
@@ -26,6 +29,7 @@ export type ServerRepliesHost = {
   /** The server ends this connection while nothing of the session's is lost. */
   upstreamEndsIdle(): void;
   broken(reason: string): void;
+  end(denial: Denial): void;
 };
 
 /** Replies that are looked into, and how far. */
@@ -40,6 +44,8 @@ export const SERVER_WHOLE = {
   beginningBytes: 64,
 } as const;
 
+/** How a name of `prepared-statements.ts` looks in the server's messages. */
+const SERVER_NAME_PREFIX = '"o7s_';
 const QUERY_CANCELED = "57014";
 const STATEMENT_TIMEOUT = "canceling statement due to statement timeout";
 const IDLE_IN_TRANSACTION = "25P03";
@@ -148,7 +154,10 @@ export class ServerReplies implements FrameReceiver {
         return this.#answers(EXPECT.bind, EXPECT.ownBind);
       case SERVER.noData:
       case SERVER.rowDescription:
-        if (this.#state.replies.head === EXPECT.describe) this.#state.replies.shift();
+        if (this.#state.replies.head === EXPECT.describe) {
+          this.#state.replies.shift();
+          this.#state.usedNames.shift();
+        }
         return true;
       case SERVER.copyInResponse:
         this.#copyInBegins();
@@ -160,13 +169,18 @@ export class ServerReplies implements FrameReceiver {
 
   /** One step has been answered. It is the client's, or our own, which the client must not see. */
   #answers(kind: number, ownKind: number): boolean {
-    const { replies, pendingStatements } = this.#state;
+    const { replies, pendingStatements, usedNames, upstream } = this.#state;
     const head = replies.head;
     if (head !== kind && head !== ownKind) return true;
     replies.shift();
-    if (head !== EXPECT.bind && head !== EXPECT.ownBind && head !== EXPECT.close) {
-      pendingStatements.shift();
-    }
+    if (head === EXPECT.bind) usedNames.shift();
+    if (head === EXPECT.bind || head === EXPECT.close) return true;
+    if (head === EXPECT.ownBind) return false;
+    const pending = pendingStatements.shift();
+    if (pending === undefined || head === EXPECT.ownClose) return head === kind;
+    if (pending.statement !== null) upstream?.statements.confirm(pending.statement);
+    else if (upstream !== null) upstream.unnamedBatch = SETTLED;
+    if (pending.change !== null) this.#state.statements.confirm(pending.change);
     return head === kind;
   }
 
@@ -261,9 +275,12 @@ export class ServerReplies implements FrameReceiver {
     }
     // "cached plan must not change result type", by the server's routine, which is the same in every language.
     if (fields.get("R") === "RevalidateCachedQuery") state.registry.renew();
+    const message = fields.get("M");
+    if (message?.includes(SERVER_NAME_PREFIX) === true) this.#renameStatement(fields, message);
     this.#metrics.statementFailed(state.session.protocol, fields.get("C") ?? "");
     this.#failStatement();
     state.copyingIn = false;
+    if (this.#replacement !== null) return false;
     const ours = state.timedOutAtMs >= 0 && fields.get("C") === QUERY_CANCELED;
     if (!ours && !overdue) return true;
     // The server's words for our cancellation would blame the user.
@@ -272,53 +289,77 @@ export class ServerReplies implements FrameReceiver {
     return false;
   }
 
-  /** The server has ended a statement for its own timeout, and the tier's is over too: the tier's is named then. */
+  /** The server has kept the tier's statement timeout, which it knows too, a moment before O7s would have. */
   #isOverdue(fields: ReadonlyMap<string, string>): boolean {
-    if (fields.get("M") !== STATEMENT_TIMEOUT || this.#state.replies.length === 0) return false;
-    return overdueMs(this.#state.session, this.#state.statementSinceMs, this.#nowMs()) >= 0;
+    if (fields.get("C") !== QUERY_CANCELED || fields.get("M") !== STATEMENT_TIMEOUT) return false;
+    const { session, statementSinceMs } = this.#state;
+    return overdueMs(session, statementSinceMs, this.#nowMs()) > -TRANSIT_MS;
   }
 
-  /** The same for a transaction that was idle for too long. */
+  /** The server has ended a transaction that was idle for as long as the tier allows: it is told in the tier's words. */
   #endsIdleTransaction(fields: ReadonlyMap<string, string>): boolean {
     const { session, lastTrafficMs } = this.#state;
-    const { tenant } = session;
-    const idleMs = this.#nowMs() - lastTrafficMs + TRANSIT_MS;
     if (fields.get("C") !== IDLE_IN_TRANSACTION) return false;
-    if (idleMs < tenant.limits.idleInTransactionTimeoutMs) return false;
-    this.#replacement = errorResponse(transactionTimeout(tenant), "FATAL");
+    const idleMs = this.#nowMs() - lastTrafficMs;
+    if (idleMs < session.tenant.limits.idleInTransactionTimeoutMs - TRANSIT_MS) return false;
+    this.#host.end(transactionTimeout(session.tenant));
     return true;
+  }
+
+  /** The server speaks of a prepared statement by its name there: the client is told its own. */
+  #renameStatement(fields: ReadonlyMap<string, string>, text: string): void {
+    const renamed = text.includes(UNKNOWN_PREFIX)
+      ? text.replace(UNKNOWN_PREFIX, "")
+      : text.replace(/(?<=")o7s_\d+(?=")/, this.#failingName());
+    this.#replacement = errorMessage(new Map(fields).set("M", renamed));
+  }
+
+  /** The client's name of the statement that the message at the head is about. */
+  #failingName(): string {
+    const { replies, pendingStatements, usedNames } = this.#state;
+    const { head } = replies;
+    if (head === EXPECT.bind || head === EXPECT.describe) return usedNames.peek() ?? "";
+    return pendingStatements.peek()?.clientName ?? "";
   }
 
   #failStatement(): void {
     const state = this.#state;
     const wasQuery = state.replies.head === EXPECT.query;
+    const isParse = state.replies.head === EXPECT.parse;
+    const failed = isParse ? state.pendingStatements.peek()?.change : null;
     let executes = 0;
+    const changes: NameChange[] = [];
     state.replies.fail((kind) => {
       if (kind === EXPECT.execute) executes += 1;
-      else if (kind === EXPECT.local) state.localReplies.shift();
-      else if (kind === EXPECT.parse || kind === EXPECT.ownParse) this.#forgetParse();
-      else if (kind === EXPECT.ownClose) this.#restoreClosed();
+      else if (kind === EXPECT.local) note(changes, state.localReplies.shift());
+      else if (kind === EXPECT.parse || kind === EXPECT.ownParse) note(changes, this.#parseFails());
+      else if (kind === EXPECT.bind || kind === EXPECT.describe) state.usedNames.shift();
+      else if (kind === EXPECT.ownClose) this.#closeIsSkipped();
     });
+    // A Parse of the unnamed statement ends the old one before it fails.
+    if (failed?.name === "") state.statements.confirm(failed);
+    for (const change of changes.reverse()) state.statements.undo(change);
     if (wasQuery || executes > 0) this.#statementEnds(this.#dataRows, false);
     this.#dataRows = 0;
   }
 
-  /** A Parse has failed or will not be looked at: neither side has the statement. */
-  #forgetParse(): void {
-    const state = this.#state;
-    const pending = state.pendingStatements.shift();
-    if (pending === undefined) return;
-    const { statement, clientName } = pending;
-    if (statement !== null) state.upstream?.statements.delete(statement);
-    else if (state.upstream !== null) state.upstream.unnamedOf = null;
-    if (clientName === "") state.unnamed = null;
-    else if (clientName !== null) state.statements.delete(clientName);
+  /** A Parse has failed or will not be looked at: the server does not have the statement. */
+  #parseFails(): PendingStatement | undefined {
+    const { upstream, pendingStatements } = this.#state;
+    const pending = pendingStatements.shift();
+    if (pending === undefined || upstream === null) return pending;
+    if (pending.statement === null) upstream.unnamedOf = null;
+    else upstream.statements.delete(pending.statement);
+    return pending;
   }
 
   /** A Close of ours was skipped: the server still has the statement. */
-  #restoreClosed(): void {
-    const pending = this.#state.pendingStatements.shift();
-    if (pending?.statement) this.#state.upstream?.statements.use(pending.statement);
+  #closeIsSkipped(): void {
+    const { upstream, pendingStatements } = this.#state;
+    const statement = pendingStatements.shift()?.statement ?? null;
+    if (statement === null || upstream === null) return;
+    upstream.statements.use(statement, this.#state.batch);
+    upstream.statements.confirm(statement);
   }
 
   /** Before anything else is said: the connection, or the server, is another one. */
@@ -339,4 +380,11 @@ function textOfDefinition(definition: Uint8Array): string {
 function leavesNoState(first: number, third: number): boolean {
   if (first === 0x53) return third === 0x4c; // S.L: SELECT, as against SET
   return first === 0x49 || first === 0x55; // INSERT; UPDATE, and UNLISTEN, which makes none either
+}
+
+function note(
+  changes: NameChange[],
+  entry: { readonly change: NameChange | null } | undefined,
+): void {
+  if (entry !== undefined && entry.change !== null) changes.push(entry.change);
 }

@@ -15,6 +15,8 @@ export type UpstreamOwner = {
 /** The server keeps a plan for each; more than this are closed, least recently used first. */
 const STATEMENTS_MAX = 250;
 
+export const SETTLED = -1;
+
 export class UpstreamConnection {
   readonly address: ServerAddress;
   /** Which life of a compute this connection is to. */
@@ -30,6 +32,8 @@ export class UpstreamConnection {
   readonly statements = new UpstreamStatements(STATEMENTS_MAX);
   /** Whose unnamed statement it has. */
   unnamedOf: object | null = null;
+  /** The batch of that session in which it was made, or `SETTLED` once the server has said so. */
+  unnamedBatch = SETTLED;
   /** Which state of its pool's settings it was opened with. */
   settingsEpoch = 0;
   /** When it last went back to its pool. */

@@ -60,11 +60,11 @@ describe("the statements on a connection", () => {
 
   test("stay within their bound: the one used longest ago goes first", () => {
     const present = new UpstreamStatements(2);
-    present.use(statement(1));
-    present.use(statement(2));
-    present.use(statement(1));
+    present.use(statement(1), 1);
+    present.use(statement(2), 1);
+    present.use(statement(1), 1);
     expect(present.surplus()).toBeNull();
-    present.use(statement(3));
+    present.use(statement(3), 1);
     expect(present.surplus()).toBe(statement(2));
     expect(present.has(statement(2))).toBe(false);
     expect(present.has(statement(1))).toBe(true);
@@ -73,8 +73,8 @@ describe("the statements on a connection", () => {
 
   test("are forgotten one by one and all at once", () => {
     const present = new UpstreamStatements(10);
-    present.use(statement(1));
-    present.use(statement(2));
+    present.use(statement(1), 1);
+    present.use(statement(2), 1);
     present.delete(statement(1));
     expect(present.has(statement(1))).toBe(false);
     present.clear();
