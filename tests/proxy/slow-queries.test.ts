@@ -59,6 +59,23 @@ describe("a slow statement is logged", () => {
     expect((await slowQuery("prepared"))["fingerprint"]).toBe("select pg_sleep(?) as prepared");
   });
 
+  test("under the name of its portal, not of what was bound last", async () => {
+    await using client = await open();
+    client.send(
+      extended.parse("slow", "SELECT pg_sleep(0.15) AS of_a_portal"),
+      extended.parse("fast", "SELECT 1 AS bound_last"),
+      extended.bind("first", "slow"),
+      extended.bind("second", "fast"),
+      extended.execute("first"),
+      extended.sync,
+    );
+    await client.untilReady();
+    client.send(extended.bind("mine", "slow"), extended.execute("mine"), extended.sync);
+    await client.untilReady();
+    await slowQuery("of_a_portal");
+    expect(platform.proxy.lines().join("\n")).not.toContain("bound_last");
+  });
+
   test("when it fails, as failed", async () => {
     await using client = await open();
     await client.query("SELECT pg_sleep(0.15), 1/(random() * 0)::int AS failing");

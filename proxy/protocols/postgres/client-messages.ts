@@ -182,7 +182,8 @@ export class ClientMessages implements FrameReceiver {
     if (kind === EXPECT.execute) {
       state.batchOpen = true;
       state.batchExecutes += 1;
-      state.runs(state.bound, alone);
+      const portal = portalAt(bytes, at + 5, at + available);
+      state.runs(portal === state.boundPortal ? state.bound : null, alone);
     } else {
       // It ends what a batch has left open, and the unnamed statement with it.
       state.batchOpen = false;
@@ -216,6 +217,7 @@ export class ClientMessages implements FrameReceiver {
         return this.#parse(bytes, at, available, total);
       case CLIENT.bind: {
         const portalEnd = zeroIn(bytes, at + 5, at + available);
+        state.boundPortal = portalAt(bytes, at + 5, at + available);
         return this.#named(EXPECT.bind, bytes, at, available, total, portalEnd + 1);
       }
       case CLIENT.describe:
@@ -505,4 +507,9 @@ export class ClientMessages implements FrameReceiver {
 
 function isNameEnd(end: number, start: number): boolean {
   return end >= start && end - start <= NAME_BYTES_MAX;
+}
+
+/** The name of a portal, which most often has none: nothing is made for that. */
+function portalAt(bytes: Uint8Array, start: number, end: number): string {
+  return byteAt(bytes, start) === 0 ? "" : textAt(bytes, start, zeroIn(bytes, start, end));
 }

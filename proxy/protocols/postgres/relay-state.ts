@@ -53,8 +53,9 @@ export class RelayState {
    * where it is not known: there is none, it was too long to be looked into, or several are on their way at once.
    */
   running: RunningStatement = null;
-  /** The statement of the last Bind, which the next Execute runs. */
+  /** The statement of the last Bind, and the portal that it made. */
   bound: Uint8Array | null = null;
+  boundPortal = "";
   lastTrafficMs: number;
   /** When the running statement was cancelled for its timeout, or -1. */
   timedOutAtMs = -1;
