@@ -352,7 +352,7 @@ export class ClientMessages implements FrameReceiver {
     }
     if (state.statements.unsettledForUse(name, state.position)) return this.#wait("answers");
     const statement = state.statements.get(name);
-    state.bound = statement?.definition ?? null;
+    if (kind === EXPECT.bind) state.bound = statement?.definition ?? null;
     if (name === "") return this.#useUnnamed(kind, statement);
     const serverName = statement?.serverName ?? unknownServerName(name);
     const made = statement === null ? null : this.#ensure(statement, name);

@@ -17,8 +17,8 @@ import { UNKNOWN_PREFIX } from "./prepared-statements.ts";
 import type { PendingStatement, RelayState } from "./relay-state.ts";
 import { EXPECT } from "./reply-queue.ts";
 import { clearsState, stateMadeByTag } from "./session-state.ts";
-import { fingerprintOf } from "./sql-fingerprint.ts";
 import type { NameChange } from "./session-statements.ts";
+import { fingerprintOf } from "./sql-fingerprint.ts";
 import { SETTLED } from "./upstream-connection.ts";
 
 /** What the relay does for this direction. */
