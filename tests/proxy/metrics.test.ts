@@ -9,7 +9,7 @@ let platform: TestPlatform;
 let org: TestOrg;
 
 beforeAll(async () => {
-  platform = await startPlatform();
+  platform = await startPlatform({ computes: true });
   org = await platform.createOrg("FREE");
   await platform.createDatabase(org, "app");
 }, 60_000);
@@ -101,6 +101,21 @@ test("connecting to databases, reports of usage and late timers are told", async
   await until("a look at the timers", async () => {
     return ((await samples()).get("o7s_event_loop_lag_seconds_count") ?? 0) > 0;
   });
+});
+
+test("a compute that is woken is counted and timed", async () => {
+  await platform.createDatabase(org, "sleeper", "neon");
+  const before = await samples();
+  await using client = await WireClient.login(
+    { port: platform.postgresPort },
+    { user: org.orgId, password: org.token, database: "sleeper" },
+  );
+  await client.query("SELECT 1");
+  const after = await samples();
+  const grown = (name: string): number => (after.get(name) ?? 0) - (before.get(name) ?? 0);
+  expect(grown("o7s_compute_wakes_total")).toBe(1);
+  expect(grown("o7s_compute_wake_seconds_count")).toBe(1);
+  expect(grown("o7s_compute_wake_seconds_sum")).toBeGreaterThan(0);
 });
 
 test("reports of usage that fail are counted, and no session is lost by them", async () => {
