@@ -279,6 +279,8 @@ export class ClientMessages implements FrameReceiver {
     if (upstream.statements.unsettled(statement, state.batch)) return this.#wait("answers");
     state.unkept.delete(name);
     const present = upstream.statements.has(statement);
+    // An answer of ours is only true if the transaction, if there is one, has not failed meanwhile.
+    if (present && state.replies.readies > 0) return this.#wait("answers");
     const change = state.statements.set(name, statement, state.position, !present);
     upstream.statements.use(statement, state.batch);
     if (present && state.status === STATUS.failed) {
