@@ -2,7 +2,7 @@
 import type { Gauge } from "./metrics.ts";
 import type { Layers } from "./pipeline.ts";
 import type { PostgresListener } from "./protocols/postgres/listener.ts";
-import type { UpstreamPools } from "./protocols/postgres/upstream-pool.ts";
+import type { UpstreamPools } from "./protocols/postgres/upstream-pools.ts";
 import type { SessionRegistry } from "./session.ts";
 import type { TenantCache } from "./tenant-cache.ts";
 import type { UsageReporting } from "./usage-reporting.ts";

@@ -27,7 +27,7 @@ import { applyTenantChange, endYoungest, type Layers } from "./pipeline.ts";
 import { createOperators, type Operators } from "./protocols/postgres/admin/operators.ts";
 import { createViews } from "./protocols/postgres/admin/views.ts";
 import { listenPostgres } from "./protocols/postgres/listener.ts";
-import { UpstreamPools } from "./protocols/postgres/upstream-pool.ts";
+import { UpstreamPools } from "./protocols/postgres/upstream-pools.ts";
 import { createUpstreamSupply } from "./protocols/postgres/upstream-supply.ts";
 import { type Session, SessionRegistry } from "./session.ts";
 import { SlowStatements } from "./slow-statements.ts";

@@ -19,7 +19,7 @@ import {
 import { Relay } from "./relay.ts";
 import { proveByScram } from "./scram-login.ts";
 import type { StartupPacket } from "./startup.ts";
-import type { UpstreamPools } from "./upstream-pool.ts";
+import type { UpstreamPools } from "./upstream-pools.ts";
 
 export type LoginOptions = {
   readonly layers: Layers;

@@ -6,7 +6,7 @@ import type { Operators } from "./admin/operators.ts";
 import { CancelRegistry } from "./cancel-registry.ts";
 import { ClientConnection, type TlsContext } from "./client-connection.ts";
 import { login } from "./client-login.ts";
-import type { UpstreamPools } from "./upstream-pool.ts";
+import type { UpstreamPools } from "./upstream-pools.ts";
 
 export type PostgresListenerOptions = {
   readonly layers: Layers;

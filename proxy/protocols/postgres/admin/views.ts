@@ -4,7 +4,7 @@ import type { OrgId } from "../../../../platform/ids.ts";
 import type { Tenant } from "../../../../platform/tenants.ts";
 import type { Session, SessionRegistry } from "../../../session.ts";
 import type { UsageCounters } from "../../../usage-counters.ts";
-import type { UpstreamPools } from "../upstream-pool.ts";
+import type { UpstreamPools } from "../upstream-pools.ts";
 import type { Column, Row } from "./result-messages.ts";
 
 export type View = {
