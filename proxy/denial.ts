@@ -29,6 +29,7 @@ export type DenialCode =
   | "transaction_idle"
   | "statement_timeout"
   | "setting_above_tier"
+  | "query_too_expensive"
   | "replication_refused"
   | "protocol_violation"
   | "directory_unavailable"
@@ -251,6 +252,18 @@ export function settingAboveTier(tenant: Tenant, name: string, value: string, ca
     message: `${name} cannot be set to "${shown}": the ${tenant.tier} tier allows at most ${cap}`,
     hint: `Set ${name} to ${cap} or less, or upgrade the tier.`,
     log: `${name} above the tier's cap refused`,
+    level: "info",
+  };
+}
+
+/** `cost` and `costMax` are in the planner's own units. */
+export function queryTooExpensive(tenant: Tenant, cost: number, costMax: number): Denial {
+  const figure = (value: number): string => Math.round(value).toLocaleString("en-US");
+  return {
+    code: "query_too_expensive",
+    message: `statement not run: the planner expects it to cost ${figure(cost)}, and the ${tenant.tier} tier allows ${figure(costMax)}`,
+    hint: "Narrow it by a condition, an index or a LIMIT (EXPLAIN shows what costs most, ANALYZE corrects estimates), or upgrade the tier.",
+    log: `statement refused: planner cost ${Math.round(cost)} over ${costMax}`,
     level: "info",
   };
 }

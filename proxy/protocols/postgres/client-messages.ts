@@ -25,14 +25,16 @@ import { SETTLED } from "./upstream-connection.ts";
 
 /**
  * What a message may have to wait for: its turn, a connection, room for more unanswered messages, or the answers to all
- * statements sent so far.
+ * statements sent so far, or the planner's estimate of what it costs.
  */
-export type WaitReason = "turn" | "upstream" | "room" | "answers";
+export type WaitReason = "turn" | "upstream" | "room" | "answers" | "estimate";
 
 /** What the relay does for this direction. */
 export type ClientMessagesHost = {
   /** Whether there is a connection to a server to send to now; takes an idle one where it can. */
   hasUpstream(): boolean;
+  /** Why a statement must not run for what it costs, null where it may, `unknown` where an estimate has to be waited for. */
+  judge(text: string): Denial | "unknown" | null;
   /** The present message has to wait for this. */
   waitFor(what: WaitReason): void;
   toUpstream(bytes: Uint8Array, start: number, end: number): void;
@@ -75,6 +77,8 @@ export class ClientMessages implements FrameReceiver {
   #replacement: Uint8Array | null = null;
   /** The text that was last looked into. */
   #lookedAt: string | null = null;
+  /** What is known of the cost of the Parse at hand. */
+  #verdict: Denial | null = null;
   /** An error of ours stands in for the rest of the batch. */
   #denyingUntilSync = false;
   /** The batch that throws away what the session holds: nothing is noted of later ones before it is answered. */
@@ -172,9 +176,12 @@ export class ClientMessages implements FrameReceiver {
       this.deny(admission, byteAt(bytes, at));
       return FATE.discard;
     }
-    if (!this.#host.hasUpstream()) {
+    const whole = available === total;
+    const text = kind === EXPECT.query && whole ? textAt(bytes, at + 5, at + total - 1) : null;
+    const verdict = text === null ? null : this.#host.judge(text);
+    if (verdict === "unknown" || !this.#host.hasUpstream()) {
       this.paid = true;
-      return this.#wait("upstream");
+      return this.#wait(verdict === "unknown" ? "estimate" : "upstream");
     }
     this.paid = false;
     const alone = !unanswered && state.batchExecutes === 0;
@@ -190,9 +197,10 @@ export class ClientMessages implements FrameReceiver {
       state.statements.set("", null, state.position);
       this.#upstream().unnamedOf = null;
       state.batch += 1;
-      const refusal = this.#look(bytes, at + 5, available === total ? at + total - 1 : -1);
+      const looked = this.#look(text ?? (whole ? "" : null));
+      const refusal = verdict ?? looked;
       state.runs(this.#lookedAt, alone);
-      if (refusal !== null && kind === EXPECT.query) {
+      if (refusal !== null) {
         this.#replacement = refusingQuery(this.#logged(refusal));
         return FATE.discard;
       }
@@ -210,6 +218,10 @@ export class ClientMessages implements FrameReceiver {
       const name = textAt(bytes, at + 6, at + total - 1);
       if (!state.unkept.has(name)) return this.#closeStatement(name);
     }
+    const isParse = type === CLIENT.parse;
+    const verdict = isParse ? this.#judgeParse(bytes, at, available, total) : null;
+    if (verdict === "unknown") return this.#wait("estimate");
+    this.#verdict = verdict;
     if (!this.#host.hasUpstream()) return this.#wait("upstream");
     state.batchOpen = true;
     switch (type) {
@@ -266,7 +278,9 @@ export class ClientMessages implements FrameReceiver {
     const name = textAt(bytes, at + 5, nameEnd);
     if (state.statements.unsettled(name, state.position)) return this.#wait("answers");
     if (available < total) return this.#parseUnkept(name);
-    const refusal = this.#look(bytes, nameEnd + 1, zeroIn(bytes, nameEnd + 1, at + total));
+    const textEnd = zeroIn(bytes, nameEnd + 1, at + total);
+    const looked = this.#look(textEnd < 0 ? null : textAt(bytes, nameEnd + 1, textEnd));
+    const refusal = this.#verdict ?? looked;
     if (refusal !== null) return this.#refuseParse(refusal);
     if (name === "") return this.#parseUnnamed(copyOf(bytes, nameEnd + 1, at + total));
     const statement = state.registry.intern(bytes, nameEnd + 1, at + total);
@@ -466,17 +480,16 @@ export class ClientMessages implements FrameReceiver {
   }
 
   /**
-   * Looks at what is to run, or to be prepared: notes the state that it may make, or tells why it must not run. `end` is
-   * where the text ends, or -1 when it is not here as a whole.
+   * Looks at what is to run, or to be prepared: notes the state that it may make, or tells why it must not run. `text` is
+   * null when it is not here as a whole.
    */
-  #look(bytes: Uint8Array, start: number, end: number): Denial | null {
+  #look(text: string | null): Denial | null {
     const { heldStates, session } = this.#state;
-    if (end < 0) {
+    if (text === null) {
       this.#lookedAt = null;
       heldStates.add("a statement too long to look into");
       return null;
     }
-    const text = textAt(bytes, start, end);
     this.#lookedAt = text;
     if (DISCARDING.test(text)) this.#barrierBatch = this.#lookedAtBatch();
     const refusal = settingRefusal(text, session.tenant);
@@ -492,6 +505,17 @@ export class ClientMessages implements FrameReceiver {
     this.#upstream().unnamedOf = null;
     this.#replacement = refusingBatch(this.#logged(denial));
     return FATE.discard;
+  }
+
+  #judgeParse(
+    bytes: Uint8Array,
+    at: number,
+    available: number,
+    total: number,
+  ): Denial | "unknown" | null {
+    const nameEnd = available < total ? -1 : zeroIn(bytes, at + 5, at + total);
+    const textEnd = nameEnd < 0 ? -1 : zeroIn(bytes, nameEnd + 1, at + total);
+    return textEnd < 0 ? null : this.#host.judge(textAt(bytes, nameEnd + 1, textEnd));
   }
 
   #logged(denial: Denial): Denial {

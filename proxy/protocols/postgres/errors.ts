@@ -25,6 +25,7 @@ const SQLSTATE: Readonly<Record<DenialCode, string>> = {
   transaction_idle: "25P03",
   statement_timeout: "57014",
   setting_above_tier: "22023",
+  query_too_expensive: "54001",
   replication_refused: "0A000",
   protocol_violation: "08P01",
   directory_unavailable: "57P03",

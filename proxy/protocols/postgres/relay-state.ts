@@ -47,6 +47,8 @@ export class RelayState {
   batchExecutes = 0;
   copyingIn = false;
   readonly heldStates = new HeldStates();
+  /** The server has reported another search path than its connection, the present one, was started with. */
+  searchPathChanged = false;
   statementSinceMs = 0;
   /**
    * What runs, for whoever asks about it afterwards: the text of a Query, or the definition of a prepared statement. Null

@@ -6,6 +6,7 @@ import { copyOf } from "../../bytes.ts";
 import type { ComputeLease, ComputeUser } from "../../compute-leases.ts";
 import {
   type Denial,
+  queryTooExpensive,
   sessionStateExpired,
   shuttingDown,
   statementTimeout,
@@ -80,6 +81,8 @@ export class Relay
   readonly #fromServer: FrameReader;
   #waitingFor: WaitReason | null = null;
   #waitingSinceMs = 0;
+  /** A statement whose cost is being asked about, or has been while it waited. */
+  #costToLearn: string | null = null;
   /** The client has not taken everything, so the server is not read. */
   #clientBehind = false;
   #closed = false;
@@ -214,12 +217,25 @@ export class Relay
     return true;
   }
 
+  judge(text: string): Denial | "unknown" | null {
+    const { tenant, route } = this.session;
+    const { queryCostMax } = tenant.limits;
+    if (queryCostMax === null || route.database.kind !== "postgres") return null;
+    if (!this.#plansElsewhereAlike()) return null;
+    const verdict = this.#pool.costs.judge(text, queryCostMax, this.#nowMs());
+    // Once asked, it is asked no more, whatever has changed meanwhile.
+    this.#costToLearn = verdict === "unknown" && this.#costToLearn === null ? text : null;
+    if (typeof verdict === "number") return queryTooExpensive(tenant, verdict, queryCostMax);
+    return this.#costToLearn === null ? null : "unknown";
+  }
+
   waitFor(what: WaitReason): void {
     this.#waitingFor = what;
     this.#waitingSinceMs = this.#nowMs();
     this.#client.pauseReading();
     if (what === "turn") this.session.limiter.wait(this, QUERY_WEIGHT);
     else if (what === "upstream") this.#pool.wait(this);
+    else if (what === "estimate") this.#learnCost();
   }
 
   toUpstream(bytes: Uint8Array, start: number, end: number): void {
@@ -252,6 +268,26 @@ export class Relay
     this.#fromClient.refuse((type) => this.#clientMessages.deny(denial, type));
     this.answerLocally();
     this.#goOn();
+  }
+
+  /** Whether another connection of the pool means the same tables by the same names. */
+  #plansElsewhereAlike(): boolean {
+    const { heldStates, searchPathChanged, upstream } = this.#state;
+    if (upstream === null) return true;
+    if (searchPathChanged || heldStates.has("temporary tables")) return false;
+    // Before version 18 a server does not tell of its search path: any setting may have been that one.
+    return !heldStates.has("session settings") || upstream.parameters.has("search_path");
+  }
+
+  #learnCost(): void {
+    const { session } = this;
+    const text = this.#costToLearn ?? "";
+    const costMax = session.tenant.limits.queryCostMax ?? Number.POSITIVE_INFINITY;
+    const ask = (): Promise<number | null> => this.#pool.estimateCost(session, text);
+    const goOn = (): void => {
+      if (!this.#closed && this.#waitingFor === "estimate") this.#goOn();
+    };
+    this.#pool.costs.learn(text, costMax, this.#nowMs(), ask).then(goOn, goOn);
   }
 
   // ——— The server ———
@@ -326,6 +362,11 @@ export class Relay
 
   broken(reason: string): void {
     this.end(upstreamLost(reason));
+  }
+
+  schemaChanged(): void {
+    // What goes on in temporary tables is nobody else's concern.
+    if (!this.#state.heldStates.has("temporary tables")) this.#pool.schema.count += 1;
   }
 
   // ——— ComputeUser ———
@@ -431,6 +472,7 @@ export class Relay
     const state = this.#state;
     state.upstream = upstream;
     state.status = STATUS.idle;
+    state.searchPathChanged = false;
     this.#fromServer.reset();
     this.#serverReplies.reset();
     upstream.own(this);

@@ -14,6 +14,7 @@ import { errorResponse } from "./errors.ts";
 import { FATE, type FrameReceiver, typeSet } from "./frame-reader.ts";
 import { errorFields, errorMessage, SERVER } from "./messages.ts";
 import { UNKNOWN_PREFIX } from "./prepared-statements.ts";
+import { changesPlans } from "./query-costs.ts";
 import type { PendingStatement, RelayState } from "./relay-state.ts";
 import { EXPECT } from "./reply-queue.ts";
 import { clearsState, stateMadeByTag } from "./session-state.ts";
@@ -30,6 +31,8 @@ export type ServerRepliesHost = {
   upstreamEndsIdle(): void;
   broken(reason: string): void;
   end(denial: Denial): void;
+  /** A command has changed what statements cost, or what their names mean. */
+  schemaChanged(): void;
 };
 
 /** Replies that are looked into, and how far. */
@@ -46,6 +49,7 @@ export const SERVER_WHOLE = {
 
 /** How a name of `prepared-statements.ts` looks in the server's messages. */
 const SERVER_NAME_PREFIX = '"o7s_';
+const SEARCH_PATH = Buffer.from("search_path\0");
 const QUERY_CANCELED = "57014";
 const STATEMENT_TIMEOUT = "canceling statement due to statement timeout";
 const IDLE_IN_TRANSACTION = "25P03";
@@ -159,6 +163,9 @@ export class ServerReplies implements FrameReceiver {
           this.#state.usedNames.shift();
         }
         return true;
+      case SERVER.parameterStatus:
+        this.#state.searchPathChanged ||= startsWith(bytes, at + 5, at + available, SEARCH_PATH);
+        return true;
       case SERVER.copyInResponse:
         this.#copyInBegins();
         return true;
@@ -198,6 +205,7 @@ export class ServerReplies implements FrameReceiver {
     if (leavesNoState(byteAt(bytes, start), byteAt(bytes, start + 2))) return;
     const state = this.#state;
     const tag = tagName(bytes, start, end);
+    if (changesPlans(tag)) this.#host.schemaChanged();
     if (clearsState(tag)) {
       state.clearHeld();
       state.upstream?.statements.clear();
@@ -374,6 +382,11 @@ export class ServerReplies implements FrameReceiver {
 /** The text of a Parse message from its definition: it comes first, as a C string. */
 function textOfDefinition(definition: Uint8Array): string {
   return textAt(definition, 0, Math.max(0, zeroIn(definition, 0, definition.length)));
+}
+
+function startsWith(bytes: Uint8Array, start: number, end: number, text: Uint8Array): boolean {
+  if (end - start < text.length) return false;
+  return text.every((byte, index) => byte === byteAt(bytes, start + index));
 }
 
 /** The commands that run most make no state, and are told by two letters: SELECT, INSERT, UPDATE, and DELETE's kin not. */

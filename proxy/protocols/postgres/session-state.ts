@@ -127,6 +127,10 @@ export class HeldStates {
     this.#unverified = true;
   }
 
+  has(state: HeldState): boolean {
+    return this.#states.has(state);
+  }
+
   /** A session that holds something has run another statement, which may have let it go. */
   touched(): void {
     this.#unverified = true;

@@ -5,12 +5,15 @@
  * A pool belongs to one database of one org: a connection never crosses tenants.
  */
 import type { Database } from "../../../platform/databases.ts";
+import type { DatabaseId } from "../../../platform/ids.ts";
 import type { ComputeLease, ComputeUser } from "../../compute-leases.ts";
 import { type Denial, poolExhausted } from "../../denial.ts";
 import { isDenial } from "../../pipeline.ts";
 import type { Session } from "../../session.ts";
+import { estimateCost } from "./cost-estimate.ts";
 import { message, SERVER } from "./messages.ts";
 import { StatementRegistry } from "./prepared-statements.ts";
+import { QueryCosts, type SchemaChanges } from "./query-costs.ts";
 import type { UpstreamConnection, UpstreamOwner } from "./upstream-connection.ts";
 import type { UpstreamSupply } from "./upstream-supply.ts";
 
@@ -21,8 +24,13 @@ export type UpstreamWaiter = {
   refused(denial: Denial): void;
 };
 
-/** Who knows whether one more connection may be opened for the org, and makes room for it where it can. */
-export type RoomKeeper = { makeRoom(connectionsMax: number): boolean };
+/** What a pool shares with the others of its org. */
+export type OrgShare = {
+  /** Whether one more connection may be opened for the org; makes room for it where it can. */
+  makeRoom(connectionsMax: number): boolean;
+  /** The changes of a database's schema that sessions of the org have made. */
+  schemaOf(databaseId: DatabaseId): SchemaChanges;
+};
 
 export type UpstreamPoolOptions = {
   readonly supply: UpstreamSupply;
@@ -37,8 +45,15 @@ export type UpstreamPoolOptions = {
 
 type Waiting = { readonly waiter: UpstreamWaiter; readonly sinceMs: number };
 
+/** How long an estimate waits for a connection, and for its answer; without one the statement runs. */
+const ESTIMATE_WAIT_MS = 250;
+const ESTIMATE_DEADLINE_MS = 1_000;
+
 export class UpstreamPool implements ComputeUser {
   readonly registry = new StatementRegistry();
+  /** Raised when somebody has changed the database's schema. */
+  readonly schema: SchemaChanges;
+  readonly costs: QueryCosts;
   /** As of the pool's first session; its name and kind do not change. */
   readonly database: Database;
   readonly #options: UpstreamPoolOptions;
@@ -57,16 +72,18 @@ export class UpstreamPool implements ComputeUser {
   #reported: ReadonlyMap<string, string> | null = null;
   #lease: ComputeLease | null = null;
 
-  readonly #org: RoomKeeper;
+  readonly #org: OrgShare;
   /** Sessions that may ask it for a connection. */
   members = 0;
 
   constructor(
     database: Database,
     parameters: ReadonlyMap<string, string>,
-    org: RoomKeeper,
+    org: OrgShare,
     options: UpstreamPoolOptions,
   ) {
+    this.schema = org.schemaOf(database.databaseId);
+    this.costs = new QueryCosts(this.schema);
     this.database = database;
     this.#parameters = parameters;
     this.#org = org;
@@ -145,6 +162,46 @@ export class UpstreamPool implements ComputeUser {
     if (upstream.use !== "pinned") return;
     upstream.use = "lent";
     this.#pinned -= 1;
+  }
+
+  /**
+   * The planner's cost of a statement, asked over a connection that is free or becomes so in time; null where it cannot be
+   * told. `session` is on whose behalf. A session that has a connection does not wait for another, or all might for
+   * each other's.
+   */
+  async estimateCost(session: Session, text: string): Promise<number | null> {
+    const upstream = this.take() ?? (await this.#lentInTime(session));
+    if (upstream === null) return null;
+    const done = Promise.withResolvers<number | null>();
+    const timer = setTimeout(() => done.resolve(null), ESTIMATE_DEADLINE_MS);
+    estimateCost(upstream, text, (cost, reusable) => {
+      clearTimeout(timer);
+      if (reusable) this.giveBack(upstream);
+      else this.discard(upstream);
+      done.resolve(cost);
+    });
+    return await done.promise;
+  }
+
+  #lentInTime(session: Session): Promise<UpstreamConnection | null> {
+    return new Promise((resolve) => {
+      const waiter: UpstreamWaiter = {
+        session,
+        lent: (upstream) => {
+          clearTimeout(timer);
+          resolve(upstream);
+        },
+        refused: () => {
+          clearTimeout(timer);
+          resolve(null);
+        },
+      };
+      const timer = setTimeout(() => {
+        this.leave(waiter);
+        resolve(null);
+      }, ESTIMATE_WAIT_MS);
+      this.wait(waiter);
+    });
   }
 
   /** Takes back a connection on which nothing is under way and no state is held. */

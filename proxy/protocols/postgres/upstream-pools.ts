@@ -1,18 +1,26 @@
 /** All pools of this worker, by org: what an org's pools share, and how they come and go. */
-import type { OrgId } from "../../../platform/ids.ts";
+import type { DatabaseId, OrgId } from "../../../platform/ids.ts";
 import type { TierLimits } from "../../../platform/tiers.ts";
 import type { Session } from "../../session.ts";
 import { settingsKey } from "./capped-settings.ts";
-import { type RoomKeeper, UpstreamPool, type UpstreamPoolOptions } from "./upstream-pool.ts";
+import type { SchemaChanges } from "./query-costs.ts";
+import { type OrgShare, UpstreamPool, type UpstreamPoolOptions } from "./upstream-pool.ts";
 
 /** The pools of one org: together they have no more connections than the org may have sessions. */
-class OrgPools implements RoomKeeper {
+class OrgPools implements OrgShare {
   readonly pools = new Map<string, UpstreamPool>();
+  readonly #schemas = new Map<DatabaseId, SchemaChanges>();
   /** What connections of the org are started with, by its tier. */
   settings: string;
 
   constructor(limits: TierLimits) {
     this.settings = settingsKey(limits);
+  }
+
+  schemaOf(databaseId: DatabaseId): SchemaChanges {
+    const schema = this.#schemas.get(databaseId) ?? { count: 0 };
+    this.#schemas.set(databaseId, schema);
+    return schema;
   }
 
   /** Whether one more connection may be opened; an idle one of another pool makes room for it. */
