@@ -1,8 +1,10 @@
 /** O7s's configuration, read from its environment once, at the start. */
+import { availableParallelism } from "node:os";
 import { parseAdminServer, parseAdminServers, parseComputeHosts } from "../platform/endpoints.ts";
 import { type Environment, EnvironmentReader } from "../platform/environment.ts";
 import { parseLogLevel } from "../platform/log.ts";
 import { parseMasterKey } from "../platform/upstream-credentials.ts";
+import { WORKERS_MAX } from "./workers/messages.ts";
 
 export type Configuration = ReturnType<typeof readConfiguration>;
 
@@ -73,17 +75,38 @@ export function readConfiguration(environment: Environment) {
     throttleMaxWaitMs: read.integer("O7S_THROTTLE_MAX_WAIT_MS", 1_000, { min: 0, max: 60_000 }),
     /** From how long on a statement is logged as slow; 0 for never. */
     slowQueryMs: read.integer("O7S_SLOW_QUERY_MS", 1_000, { min: 0, max: 3_600_000 }),
-    strangersMax: read.integer("O7S_UNAUTHENTICATED_MAX", 1_000, { min: 1, max: 100_000 }),
     loginDeadlineMs: read.integer("O7S_LOGIN_DEADLINE_MS", 10_000, { min: 100, max: 300_000 }),
     connectDeadlineMs: read.integer("O7S_CONNECT_DEADLINE_MS", 10_000, { min: 100, max: 300_000 }),
     wakeDeadlineMs: read.integer("O7S_WAKE_DEADLINE_MS", 15_000, { min: 100, max: 300_000 }),
-    poolMax: read.integer("O7S_POOL_MAX", 20, { min: 1, max: 1_000 }),
     poolWaitMs: read.integer("O7S_POOL_WAIT_MS", 30_000, { min: 100, max: 600_000 }),
     poolIdleMs: read.integer("O7S_POOL_IDLE_MS", 60_000, { min: 1_000, max: 3_600_000 }),
     logLevel: logLevel ?? "info",
+    ...readWorkers(read),
   };
   read.finish();
   return configuration;
+}
+
+/** The workers, and what is bounded for the proxy as a whole and so divided among them. */
+function readWorkers(read: EnvironmentReader) {
+  const workers = read.integer(
+    "O7S_WORKERS",
+    Math.min(WORKERS_MAX, Math.max(1, availableParallelism() - 1)),
+    {
+      min: 1,
+      max: WORKERS_MAX,
+    },
+  );
+  const worker = read.integer("O7S_WORKER", 0, { min: 0, max: workers });
+  const share = (limit: number): number => Math.ceil(limit / (worker === 0 ? 1 : workers));
+  return {
+    /** Processes that serve, each of them with all layers. */
+    workers,
+    /** Which of them this is, from 1 on; 0 for a proxy that serves alone, and for the primary of several workers. */
+    worker,
+    strangersMax: share(read.integer("O7S_UNAUTHENTICATED_MAX", 1_000, { min: 1, max: 100_000 })),
+    poolMax: share(read.integer("O7S_POOL_MAX", 20, { min: 1, max: 1_000 })),
+  };
 }
 
 function isRedisUrl(text: string): boolean {

@@ -1,9 +1,5 @@
 /** The O7s HTTP port: health and metrics. Protocols over HTTP will be served here too. */
-import type { Gauge } from "./metrics.ts";
-import type { Layers } from "./pipeline.ts";
-
 export type HttpServerOptions = {
-  readonly layers: Layers;
   readonly hostname: string;
   readonly port: number;
   /** Whether another process may listen on the port at the same time. */
@@ -12,7 +8,8 @@ export type HttpServerOptions = {
   readonly draining: () => boolean;
   /** What works less well than it should, a sentence each. Open sessions go on all the same. */
   readonly troubles: () => Promise<readonly string[]>;
-  readonly gauges: () => readonly Gauge[];
+  /** In the Prometheus text format. */
+  readonly metrics: () => Promise<string>;
 };
 
 export type HttpServer = {
@@ -41,7 +38,7 @@ export function serveHttp(options: HttpServerOptions): HttpServer {
         return Response.json(health, { status: draining ? 503 : 200 });
       }
       if (pathname === "/metrics") {
-        return new Response(options.layers.metrics.render(options.gauges()), {
+        return new Response(await options.metrics(), {
           headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
         });
       }

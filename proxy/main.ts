@@ -35,6 +35,9 @@ import { TenantCache } from "./tenant-cache.ts";
 import { type Certificate, ensureSelfSignedCertificate, loadCertificate } from "./tls.ts";
 import { UsageCounters } from "./usage-counters.ts";
 import { startUsageReporting, type UsageReporting } from "./usage-reporting.ts";
+import { mergeMetrics } from "./workers/merge-metrics.ts";
+import { Primary } from "./workers/primary.ts";
+import { WorkerLink } from "./workers/worker-link.ts";
 
 const nowMs = (): number => performance.now();
 const TICK_MS = 250;
@@ -45,8 +48,12 @@ type Running = {
   close(): Promise<void>;
 };
 
-/** Builds the parts and opens the ports; returns how to close everything again. */
-async function start(configuration: Configuration, log: Log): Promise<Running> {
+/** Builds the parts and opens the ports; `link` is null for a proxy that serves alone. */
+async function start(
+  configuration: Configuration,
+  log: Log,
+  link: WorkerLink | null,
+): Promise<Running> {
   const usageDirectory = join(configuration.dataDirectory, "usage");
   mkdirSync(usageDirectory, { recursive: true, mode: 0o700 });
   const tls = await certificateOf(configuration);
@@ -75,6 +82,7 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
   const counters = new UsageCounters(usageDirectory);
   const limits = await openLimits({
     redisUrl: configuration.redisUrl,
+    primary: link,
     log,
     clock: { nowMs, schedule },
     endYoungest: (orgId, count) => endYoungest(layers, orgId, count),
@@ -114,7 +122,7 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
       metrics.usageReportsFailed += 1;
     },
   });
-  const parts = { sql, tls, pools, tenants, limits, reporting };
+  const parts = { sql, tls, pools, tenants, limits, reporting, link };
   const ports = openPorts(configuration, layers, parts);
   return {
     drain: ports.drain,
@@ -192,16 +200,22 @@ function openPorts(
     readonly tenants: TenantCache;
     readonly limits: Limits;
     readonly reporting: UsageReporting;
+    readonly link: WorkerLink | null;
   },
 ): Running {
   const { sessions } = layers;
-  const { reusePort } = configuration;
+  const { link } = parts;
+  const reusePort = configuration.reusePort || link !== null;
   let draining = false;
   const postgres = listenPostgres({
     layers,
     hostname: configuration.host,
     port: configuration.postgresPort,
     reusePort,
+    cancelRouting:
+      link === null
+        ? null
+        : { worker: link.worker, elsewhere: (pid, key) => link.cancelElsewhere(pid, key) },
     tls: parts.tls,
     requireTls: configuration.requireTls,
     pools: parts.pools,
@@ -210,17 +224,23 @@ function openPorts(
     strangersMax: configuration.strangersMax,
     loginDeadlineMs: configuration.loginDeadlineMs,
   });
+  const gauges = () => [
+    ...readGauges({ ...parts, layers, postgres, draining }),
+    ...parts.limits.gauges(),
+  ];
+  const ownMetrics = (): string => layers.metrics.render(gauges());
+  const ownTroubles = async (): Promise<readonly string[]> => [
+    ...(await findTroubles(parts.sql)),
+    ...parts.limits.troubles(),
+  ];
   const http = serveHttp({
-    layers,
     hostname: configuration.host,
     port: configuration.httpPort,
     reusePort,
     draining: () => draining,
-    troubles: async () => [...(await findTroubles(parts.sql)), ...parts.limits.troubles()],
-    gauges: () => [
-      ...readGauges({ ...parts, layers, postgres, draining }),
-      ...parts.limits.gauges(),
-    ],
+    troubles: () => (link === null ? ownTroubles() : troublesOfAll(link, configuration.workers)),
+    metrics: async () =>
+      link === null ? ownMetrics() : mergeMetrics(await link.collect("metrics")),
   });
   let dueMs = nowMs() + TICK_MS;
   const ticker = setInterval(() => {
@@ -229,13 +249,19 @@ function openPorts(
     dueMs = now + TICK_MS;
     for (const session of sessions.all()) session.tick(now);
   }, TICK_MS);
-  layers.log.info("started", { postgresPort: postgres.port, httpPort: http.port });
+  const ports = { postgresPort: postgres.port, httpPort: http.port };
+  link?.started(ports, {
+    report: async (kind) => (kind === "metrics" ? ownMetrics().split("\n") : await ownTroubles()),
+    cancel: postgres.cancel,
+  });
+  if (link === null) layers.log.info("started", ports);
+  else layers.log.info("worker_started", { worker: link.worker, pid: process.pid, ...ports });
   return {
     async drain(hurried) {
       draining = true;
       postgres.stopAccepting();
       // A successor on the same port answers from now on. Without one, this process says that it is going.
-      if (reusePort) http.stopAccepting();
+      if (configuration.reusePort) http.stopAccepting();
       layers.log.info("draining", { sessions: sessions.size, drainMs: configuration.drainMs });
       const left = await drainSessions({
         sessions,
@@ -253,6 +279,13 @@ function openPorts(
       await http.close();
     },
   };
+}
+
+async function troublesOfAll(link: WorkerLink, workers: number): Promise<readonly string[]> {
+  const reports = await link.collect("troubles");
+  const missing = workers - reports.length;
+  const away = missing === 0 ? [] : [`${missing} of ${workers} workers do not serve just now.`];
+  return [...away, ...new Set(reports.flatMap(({ lines }) => lines))];
 }
 
 function operatorsOf(
@@ -299,15 +332,10 @@ function startFailure(error: unknown, configuration: Configuration | null): stri
   return `O7s cannot start: ${text}`;
 }
 
-let configuration: Configuration | null = null;
-try {
-  configuration = readConfiguration(process.env);
-  const log = createLog({
-    service: "o7s",
-    level: configuration.logLevel,
-    write: (line) => process.stdout.write(`${line}\n`),
-  });
-  const proxy = await start(configuration, log);
+/** Serves until it is told to stop, alone or as one of several workers. */
+async function serve(configuration: Configuration, log: Log): Promise<void> {
+  const link = configuration.worker === 0 ? null : new WorkerLink(configuration.worker);
+  const proxy = await start(configuration, log, link);
   const hurry = new AbortController();
   let stopping = false;
   const shutDown = (signal: string): void => {
@@ -325,6 +353,49 @@ try {
   };
   process.on("SIGTERM", shutDown);
   process.on("SIGINT", shutDown);
+  link?.whenLost(() => shutDown("SIGINT"));
+}
+
+/** Runs the workers until it is told to stop. */
+async function runPrimary(configuration: Configuration, log: Log): Promise<void> {
+  const { workers } = configuration;
+  if (!configuration.reusePort) reservePorts(configuration);
+  const primary = await Primary.start({
+    workers,
+    command: [process.execPath, import.meta.path],
+    environment: process.env,
+    log,
+    nowMs,
+  });
+  log.info("started", { ...primary.ports, workers });
+  const stop = (signal: NodeJS.Signals): void => {
+    primary.stop(signal).then(
+      () => process.exit(0),
+      () => process.exit(1),
+    );
+  };
+  process.on("SIGTERM", stop);
+  process.on("SIGINT", stop);
+}
+
+/** Workers share their ports, so they would share them with another platform's, too: nobody may be there before them. */
+function reservePorts({ host, postgresPort, httpPort }: Configuration): void {
+  for (const port of [postgresPort, httpPort]) {
+    const listener = Bun.listen({ hostname: host, port, socket: { data() {} } });
+    listener.stop(true);
+  }
+}
+
+let configuration: Configuration | null = null;
+try {
+  configuration = readConfiguration(process.env);
+  const log = createLog({
+    service: "o7s",
+    level: configuration.logLevel,
+    write: (line) => process.stdout.write(`${line}\n`),
+  });
+  if (configuration.workers > 1 && configuration.worker === 0) await runPrimary(configuration, log);
+  else await serve(configuration, log);
 } catch (error) {
   process.stderr.write(`${startFailure(error, configuration)}\n`);
   process.exit(1);

@@ -147,13 +147,14 @@ export function leftOverFiles(directory: string): readonly LeftOverFile[] {
   for (const name of readdirSync(directory)) {
     if (!name.endsWith(FILE_SUFFIX)) continue;
     const path = join(directory, name);
-    const bytes = new Uint8Array(readFileSync(path));
+    const bytes = readIfThere(path);
+    if (bytes === null) continue; // Whoever started beside this one has reported it.
     const header = new TextDecoder().decode(bytes.subarray(0, HEADER_BYTES));
     const writer = header.slice(MAGIC.length, header.indexOf("\n"));
     if (!header.startsWith(MAGIC) || describe(Number.parseInt(writer, 10)) === writer) continue;
     found.push({
       path,
-      modifiedAtMs: statSync(path).mtimeMs,
+      modifiedAtMs: statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now(),
       writerId: name.slice(0, -FILE_SUFFIX.length),
       rows: readRows(bytes),
     });
@@ -165,6 +166,15 @@ export function leftOverFiles(directory: string): readonly LeftOverFile[] {
 function describe(pid: number): string | null {
   const identity = identifyProcess(pid);
   return identity === null ? null : `${identity.pid} ${identity.startMark}`;
+}
+
+function readIfThere(path: string): Uint8Array | null {
+  try {
+    return new Uint8Array(readFileSync(path));
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    throw error;
+  }
 }
 
 function readRows(bytes: Uint8Array): UsageTotals[] {

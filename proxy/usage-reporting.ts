@@ -1,5 +1,5 @@
 /** Reporting what the counters hold: one shipper per counter file, and the files that dead workers left. */
-import { unlinkSync } from "node:fs";
+import { rmSync } from "node:fs";
 import type { Sql } from "postgres";
 import type { Log } from "../platform/log.ts";
 import { startUsageShipper, type UsageShipper } from "../platform/usage/shipper.ts";
@@ -62,7 +62,7 @@ export async function startUsageReporting(parts: {
     for (const left of leftOverFiles(parts.directory)) {
       const batch = { ...left, service: SERVICE, countedAtMs: left.modifiedAtMs, final: true };
       await applyUsage(sql, batch);
-      unlinkSync(left.path);
+      rmSync(left.path, { force: true }); // Another worker may have been faster.
       log.info("usage_inherited", { writerId: left.writerId, databases: left.rows.length });
     }
     return true;

@@ -1,4 +1,7 @@
-/** Layers 3 and 4 as they are counted: in this process where it is alone, in Redis where there are several. */
+/**
+ * Layers 3 and 4 as they are counted: in this process where it is alone, by the primary where there are several workers, in
+ * Redis where there are several proxies.
+ */
 import type { OrgId } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
 import { type ConnectionGate, createLocalConnectionGate } from "../layers/connection-gate.ts";
@@ -9,6 +12,7 @@ import {
   type RateLimiter,
 } from "../layers/rate-limiter.ts";
 import { createLeasedRateLimiter } from "../layers/rate-limiter-leased.ts";
+import type { LimitAuthority } from "./authority.ts";
 import { RedisAuthority } from "./redis-authority.ts";
 
 export type Limits = {
@@ -20,24 +24,20 @@ export type Limits = {
   close(): Promise<void>;
 };
 
-/** Rejects when Redis, where it is named, does not answer. */
-export async function openLimits(parts: {
+export type LimitsParts = {
   readonly redisUrl: string | null;
+  /** Where several workers share the limits, who keeps them for all, unless Redis does. */
+  readonly primary: LimitAuthority | null;
   readonly log: Log;
   readonly clock: LimiterClock;
   /** Ends so many of an org's sessions for want of places; returns how many it could. */
   readonly endYoungest: (orgId: OrgId, count: number) => number;
-}): Promise<Limits> {
+};
+
+/** Rejects when Redis, where it is named, does not answer. */
+export async function openLimits(parts: LimitsParts): Promise<Limits> {
   const { redisUrl, log, clock } = parts;
-  if (redisUrl === null) {
-    return {
-      gate: createLocalConnectionGate(),
-      limiter: createLocalRateLimiter(clock),
-      troubles: () => [],
-      gauges: () => [],
-      close: () => Promise.resolve(),
-    };
-  }
+  if (redisUrl === null) return openWithoutRedis(parts);
   const authority = await RedisAuthority.open({ url: redisUrl, log, nowMs: clock.nowMs });
   const gate = new SharedConnectionGate({ authority, endYoungest: parts.endYoungest });
   authority.whenLapsed(() => gate.reclaim());
@@ -63,4 +63,16 @@ export async function openLimits(parts: {
       await authority.close();
     },
   };
+}
+
+function openWithoutRedis({ primary, clock, endYoungest }: LimitsParts): Limits {
+  const without = { troubles: () => [], gauges: () => [] };
+  if (primary === null) {
+    const gate = createLocalConnectionGate();
+    const limiter = createLocalRateLimiter(clock);
+    return { gate, limiter, ...without, close: () => Promise.resolve() };
+  }
+  const gate = new SharedConnectionGate({ authority: primary, endYoungest });
+  const limiter = createLeasedRateLimiter({ authority: primary, clock });
+  return { gate, limiter, ...without, close: () => Promise.resolve(gate.close()) };
 }

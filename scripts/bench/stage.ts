@@ -79,6 +79,7 @@ export async function startStage(options: StageOptions): Promise<Stage> {
     O7S_DATA_DIR: path.join(options.home, "o7s"),
     O7S_POSTGRES_PORT: "0",
     O7S_HTTP_PORT: "0",
+    O7S_WORKERS: "1",
     O7S_DRAIN_MS: "1000",
     ...computes?.environment,
     ...options.environment,

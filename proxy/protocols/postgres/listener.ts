@@ -3,7 +3,7 @@ import type { Socket } from "bun";
 import { protocolViolation, shuttingDown, unauthenticatedLimit } from "../../denial.ts";
 import type { Layers } from "../../pipeline.ts";
 import type { Operators } from "./admin/operators.ts";
-import { CancelRegistry } from "./cancel-registry.ts";
+import { CancelRegistry, type CancelRouting } from "./cancel-registry.ts";
 import { ClientConnection, type TlsContext } from "./client-connection.ts";
 import { login } from "./client-login.ts";
 import type { UpstreamPools } from "./upstream-pools.ts";
@@ -14,6 +14,8 @@ export type PostgresListenerOptions = {
   readonly port: number;
   /** Whether another process may listen on the port at the same time. */
   readonly reusePort: boolean;
+  /** Null for a proxy without other workers. */
+  readonly cancelRouting: CancelRouting | null;
   readonly tls: TlsContext;
   readonly requireTls: boolean;
   readonly pools: UpstreamPools;
@@ -30,6 +32,8 @@ export type PostgresListener = {
   strangers(): number;
   /** Bytes that clients have not taken yet. */
   backlogBytes(): number;
+  /** A cancel request that reached another worker. */
+  cancel(pid: number, key: Uint8Array): void;
   /** Ends those with a last message. */
   refuseStrangers(): void;
   /** Takes no more connections; those that are open stay. */
@@ -45,7 +49,7 @@ const CLOSE_DEADLINE_MS = 1_000;
 /** Rejects when the port cannot be listened on. */
 export function listenPostgres(options: PostgresListenerOptions): PostgresListener {
   const { layers } = options;
-  const cancels = new CancelRegistry();
+  const cancels = new CancelRegistry(options.cancelRouting);
   const open = new Set<ClientConnection>();
   const strangers = new Strangers(options.strangersMax, options.loginDeadlineMs, options.nowMs);
 
@@ -100,6 +104,7 @@ export function listenPostgres(options: PostgresListenerOptions): PostgresListen
   return {
     port: server.port,
     strangers: () => strangers.size,
+    cancel: (pid, key) => cancels.requestHere(pid, key),
     backlogBytes: () => {
       let bytes = 0;
       for (const connection of open) bytes += connection.backlogBytes;
