@@ -4,7 +4,7 @@
  * divided by the number of members there were, with every burst taken for used up at that moment.
  */
 import { randomUUID } from "node:crypto";
-import { Redis } from "ioredis";
+import type { Redis, RedisOptions } from "ioredis";
 import type { OrgId } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
 import {
@@ -39,6 +39,18 @@ const PLACES_KEPT_MS = 3_600_000;
 const MEMBERS_KEY = "o7s:members";
 const SELF = "self";
 
+const CLIENT_OPTIONS = {
+  lazyConnect: true,
+  // A command that cannot be sent now is a command that failed: its answer would come too late.
+  enableOfflineQueue: false,
+  autoResendUnfulfilledCommands: false,
+  maxRetriesPerRequest: 0,
+  commandTimeout: ANSWER_DEADLINE_MS,
+  connectTimeout: ANSWER_DEADLINE_MS,
+  retryStrategy: (times: number) => Math.min(50 * times, RETRY_MS),
+  connectionName: "ogel-o7s",
+} satisfies RedisOptions;
+
 type Scripted = Redis & {
   o7sTurns(
     key: string,
@@ -69,20 +81,9 @@ export class RedisAuthority implements LimitAuthority {
   #timer: Timer | undefined;
   #closed = false;
 
-  private constructor(options: RedisAuthorityOptions) {
+  private constructor(options: RedisAuthorityOptions, redis: Redis) {
     this.#log = options.log;
     this.#nowMs = options.nowMs;
-    const redis = new Redis(options.url, {
-      lazyConnect: true,
-      // A command that cannot be sent now is a command that failed: its answer would come too late.
-      enableOfflineQueue: false,
-      autoResendUnfulfilledCommands: false,
-      maxRetriesPerRequest: 0,
-      commandTimeout: ANSWER_DEADLINE_MS,
-      connectTimeout: ANSWER_DEADLINE_MS,
-      retryStrategy: (times) => Math.min(50 * times, RETRY_MS),
-      connectionName: "ogel-o7s",
-    });
     redis.on("error", () => {}); // Commands fail, and that is reported once.
     redis.defineCommand("o7sTurns", { lua: TURNS, numberOfKeys: 1 });
     redis.defineCommand("o7sPlaces", { lua: PLACES, numberOfKeys: 2 });
@@ -95,7 +96,9 @@ export class RedisAuthority implements LimitAuthority {
    * the whole limit for its own.
    */
   static async open(options: RedisAuthorityOptions): Promise<RedisAuthority> {
-    const authority = new RedisAuthority(options);
+    // Loaded here, for it takes 20 MB, which a proxy without Redis has no use for.
+    const { Redis } = await import("ioredis");
+    const authority = new RedisAuthority(options, new Redis(options.url, CLIENT_OPTIONS));
     const deadline = options.nowMs() + START_DEADLINE_MS;
     await authority.#redis.connect().catch(() => {}); // It goes on trying by itself.
     while (!(await authority.#beat())) {

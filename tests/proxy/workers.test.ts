@@ -114,7 +114,7 @@ test("an org has exactly its tier's connections over all workers", async () => {
 });
 
 test("an org has its tier's rate over all workers, and no more", async () => {
-  const limitQps = 20;
+  const limitQps = 40;
   const org = await orgWith("FREE", { limitQps, connections: 12 });
   const clients = await openMany(org, 12);
   const startMs = performance.now();
@@ -122,8 +122,8 @@ test("an org has its tier's rate over all workers, and no more", async () => {
   await Promise.all(
     clients.map(async (client) => {
       while (performance.now() - startMs < 2_000) {
-        await client.query("SELECT 1");
-        answered += 1;
+        // One who would wait too long in a crowded worker is refused, and does not count.
+        if (rowsOf(await client.query("SELECT 1")).length === 1) answered += 1;
       }
     }),
   );
@@ -131,7 +131,7 @@ test("an org has its tier's rate over all workers, and no more", async () => {
   closeAll(clients);
   expect(answered).toBeLessThanOrEqual(limitQps + limitQps * lengthS);
   // Leases of three workers, the last queries of twelve clients, and a tenth of a second of a busy machine's time.
-  expect(answered).toBeGreaterThanOrEqual(limitQps * 3 - 3 - 12 - 2);
+  expect(answered).toBeGreaterThanOrEqual(limitQps * 3 - 6 - 12 - 4);
 });
 
 test("a cancel request finds its query in whichever worker it runs, and reaches nobody else's", async () => {
