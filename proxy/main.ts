@@ -36,7 +36,7 @@ import { type Certificate, ensureSelfSignedCertificate, loadCertificate } from "
 import { UsageCounters } from "./usage-counters.ts";
 import { startUsageReporting, type UsageReporting } from "./usage-reporting.ts";
 import { mergeMetrics } from "./workers/merge-metrics.ts";
-import { Primary } from "./workers/primary.ts";
+import { Primary, refuseTakenPorts } from "./workers/primary.ts";
 import { WorkerLink } from "./workers/worker-link.ts";
 
 const nowMs = (): number => performance.now();
@@ -238,7 +238,7 @@ function openPorts(
     port: configuration.httpPort,
     reusePort,
     draining: () => draining,
-    troubles: () => (link === null ? ownTroubles() : troublesOfAll(link, configuration.workers)),
+    troubles: () => (link === null ? ownTroubles() : link.collectTroubles(configuration.workers)),
     metrics: async () =>
       link === null ? ownMetrics() : mergeMetrics(await link.collect("metrics")),
   });
@@ -279,13 +279,6 @@ function openPorts(
       await http.close();
     },
   };
-}
-
-async function troublesOfAll(link: WorkerLink, workers: number): Promise<readonly string[]> {
-  const reports = await link.collect("troubles");
-  const missing = workers - reports.length;
-  const away = missing === 0 ? [] : [`${missing} of ${workers} workers do not serve just now.`];
-  return [...away, ...new Set(reports.flatMap(({ lines }) => lines))];
 }
 
 function operatorsOf(
@@ -359,7 +352,8 @@ async function serve(configuration: Configuration, log: Log): Promise<void> {
 /** Runs the workers until it is told to stop. */
 async function runPrimary(configuration: Configuration, log: Log): Promise<void> {
   const { workers } = configuration;
-  if (!configuration.reusePort) reservePorts(configuration);
+  const { host, postgresPort, httpPort, reusePort } = configuration;
+  if (!reusePort) refuseTakenPorts(host, [postgresPort, httpPort]);
   const primary = await Primary.start({
     workers,
     command: [process.execPath, import.meta.path],
@@ -376,14 +370,6 @@ async function runPrimary(configuration: Configuration, log: Log): Promise<void>
   };
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
-}
-
-/** Workers share their ports, so they would share them with another platform's, too: nobody may be there before them. */
-function reservePorts({ host, postgresPort, httpPort }: Configuration): void {
-  for (const port of [postgresPort, httpPort]) {
-    const listener = Bun.listen({ hostname: host, port, socket: { data() {} } });
-    listener.stop(true);
-  }
 }
 
 let configuration: Configuration | null = null;

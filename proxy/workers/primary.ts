@@ -46,6 +46,17 @@ const SETTLED_MS = 10_000;
 const SWEEP_MS = 5_000;
 const REPORT_DEADLINE_MS = 1_500;
 
+/**
+ * Throws where somebody listens already. Workers share their ports, so they would share them with another platform's
+ * workers, too, and each would get some of the other's clients.
+ */
+export function refuseTakenPorts(hostname: string, ports: readonly number[]): void {
+  for (const port of ports) {
+    const listener = Bun.listen({ hostname, port, socket: { data() {} } });
+    listener.stop(true);
+  }
+}
+
 export class Primary {
   readonly #options: PrimaryOptions;
   readonly #ledger: LimitLedger;

@@ -52,6 +52,14 @@ export class WorkerLink implements LimitAuthority {
     return answer as Promise<readonly WorkerReport[]>;
   }
 
+  /** Each trouble once, and how many of the `workers` there should be are missing. */
+  async collectTroubles(workers: number): Promise<readonly string[]> {
+    const reports = await this.collect("troubles");
+    const missing = workers - reports.length;
+    const away = missing === 0 ? [] : [`${missing} of ${workers} workers do not serve just now.`];
+    return [...away, ...new Set(reports.flatMap(({ lines }) => lines))];
+  }
+
   /** Passes on a cancel request for a session that is not here. */
   cancelElsewhere(pid: number, key: Uint8Array): void {
     this.#send({ type: "cancel", pid, key: Buffer.from(key).toString("hex") });
