@@ -32,6 +32,8 @@ const HEARTBEAT_MS = 1_000;
 const RETRY_MS = 250;
 /** An answer later than this is none. */
 const ANSWER_DEADLINE_MS = 1_000;
+/** An answer that lies unread, because this process was held up, is not a late one: it is read within this. */
+const READ_MS = 50;
 const START_DEADLINE_MS = 5_000;
 /** Records of places are asserted again well before this, and dropped when all members have died. */
 const PLACES_KEPT_MS = 3_600_000;
@@ -45,7 +47,6 @@ const CLIENT_OPTIONS = {
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
-  commandTimeout: ANSWER_DEADLINE_MS,
   connectTimeout: ANSWER_DEADLINE_MS,
   retryStrategy: (times: number) => Math.min(50 * times, RETRY_MS),
   connectionName: "ogel-o7s",
@@ -146,15 +147,17 @@ export class RedisAuthority implements LimitAuthority {
     while (this.#shares === null) {
       try {
         const { held, wanted, limit, mayShrink } = claim;
-        const reply = await this.#redis.o7sPlaces(
-          `o7s:places:${orgId}`,
-          MEMBERS_KEY,
-          this.#member,
-          held,
-          wanted,
-          limit,
-          mayShrink ? 1 : 0,
-          PLACES_KEPT_MS,
+        const reply = await inTime(
+          this.#redis.o7sPlaces(
+            `o7s:places:${orgId}`,
+            MEMBERS_KEY,
+            this.#member,
+            held,
+            wanted,
+            limit,
+            mayShrink ? 1 : 0,
+            PLACES_KEPT_MS,
+          ),
         );
         if (reply !== "lapsed") return reply;
         await this.#beat();
@@ -171,22 +174,24 @@ export class RedisAuthority implements LimitAuthority {
     this.#closed = true;
     clearTimeout(this.#timer);
     await this.#beating;
-    await this.#redis.zrem(MEMBERS_KEY, this.#member).catch(() => {});
+    await inTime(this.#redis.zrem(MEMBERS_KEY, this.#member)).catch(() => {});
     this.#redis.disconnect();
   }
 
   async #turnsFromRedis(orgId: OrgId, ask: TurnAsk): Promise<TurnGrant> {
-    const [kept, granted, waitMs, others] = await this.#redis.o7sTurns(
-      `o7s:turns:${orgId}`,
-      this.#member,
-      ask.limitQps,
-      ask.leased,
-      ask.spent,
-      ask.kept,
-      ask.least,
-      ask.most,
-      TURN_LEASE_MS * 1_000,
-      BURST_MS * 1_000,
+    const [kept, granted, waitMs, others] = await inTime(
+      this.#redis.o7sTurns(
+        `o7s:turns:${orgId}`,
+        this.#member,
+        ask.limitQps,
+        ask.leased,
+        ask.spent,
+        ask.kept,
+        ask.least,
+        ask.most,
+        TURN_LEASE_MS * 1_000,
+        BURST_MS * 1_000,
+      ),
     );
     return { keptHeld: kept === 1, granted: Number(granted), waitMs: Number(waitMs), others };
   }
@@ -226,10 +231,8 @@ export class RedisAuthority implements LimitAuthority {
 
   async #renew(): Promise<boolean> {
     try {
-      const [lapsed, members] = await this.#redis.o7sHeartbeat(
-        MEMBERS_KEY,
-        this.#member,
-        MEMBER_LEASE_MS,
+      const [lapsed, members] = await inTime(
+        this.#redis.o7sHeartbeat(MEMBERS_KEY, this.#member, MEMBER_LEASE_MS),
       );
       this.#members = members;
       const wasAway = this.#shares !== null;
@@ -252,4 +255,15 @@ export class RedisAuthority implements LimitAuthority {
       });
     }, delayMs);
   }
+}
+
+/** Rejects when there is no answer in time; what comes later is thrown away. */
+function inTime<T>(answer: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const late = (): void => reject(new Error(`no answer within ${ANSWER_DEADLINE_MS} ms`));
+    let timer = setTimeout(() => {
+      timer = setTimeout(late, READ_MS);
+    }, ANSWER_DEADLINE_MS);
+    answer.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }
