@@ -4,6 +4,7 @@
  */
 import { type Denial, protocolViolation, replicationRefused, tlsRequired } from "../../denial.ts";
 import { closeSession, isDenial, type Layers, logDenial, openSession } from "../../pipeline.ts";
+import type { SubnetLimit } from "../../subnet-limit.ts";
 import { enterAsOperator } from "./admin/operator-login.ts";
 import { OPERATOR_USER, type Operators } from "./admin/operators.ts";
 import type { CancelKey, CancelRegistry } from "./cancel-registry.ts";
@@ -24,6 +25,8 @@ import type { UpstreamPools } from "./upstream-pools.ts";
 export type LoginOptions = {
   readonly layers: Layers;
   readonly cancels: CancelRegistry;
+  /** Nobody authenticates a cancel request: beyond this its key is not looked at. */
+  readonly cancelLimit: SubnetLimit;
   readonly tls: TlsContext;
   readonly requireTls: boolean;
   readonly nowMs: () => number;
@@ -137,7 +140,9 @@ async function negotiate(
     if (packet.type === "startup") return packet;
     if (packet.type === "cancel") {
       options.layers.metrics.cancels += 1;
-      options.cancels.request(packet.pid, packet.key);
+      if (options.cancelLimit.admit(connection.address)) {
+        options.cancels.request(packet.pid, packet.key);
+      }
       connection.close();
       return null;
     }

@@ -2,6 +2,7 @@
 import type { Socket } from "bun";
 import { protocolViolation, shuttingDown, unauthenticatedLimit } from "../../denial.ts";
 import type { Layers } from "../../pipeline.ts";
+import { SubnetLimit } from "../../subnet-limit.ts";
 import type { Operators } from "./admin/operators.ts";
 import { CancelRegistry, type CancelRouting } from "./cancel-registry.ts";
 import { ClientConnection, type TlsContext } from "./client-connection.ts";
@@ -43,6 +44,8 @@ export type PostgresListener = {
 };
 
 const SWEEP_INTERVAL_MS = 250;
+/** From one subnet; each costs the server behind a connection. */
+const CANCELS_PER_SECOND_MAX = 50;
 /** How long `close` waits for clients to take their last message. */
 const CLOSE_DEADLINE_MS = 1_000;
 
@@ -50,6 +53,7 @@ const CLOSE_DEADLINE_MS = 1_000;
 export function listenPostgres(options: PostgresListenerOptions): PostgresListener {
   const { layers } = options;
   const cancels = new CancelRegistry(options.cancelRouting);
+  const cancelLimit = new SubnetLimit(CANCELS_PER_SECOND_MAX, options.nowMs);
   const open = new Set<ClientConnection>();
   const strangers = new Strangers(options.strangersMax, options.loginDeadlineMs, options.nowMs);
 
@@ -66,6 +70,7 @@ export function listenPostgres(options: PostgresListenerOptions): PostgresListen
     login(connection, {
       layers,
       cancels,
+      cancelLimit,
       tls: options.tls,
       requireTls: options.requireTls,
       nowMs: options.nowMs,
