@@ -90,6 +90,7 @@ describe("the start", () => {
         "proxy/main.ts",
         {
           OGEL_MASTER_KEY: "not hexadecimal",
+          OGEL_OPERATOR_KEY: "a short secret",
           DATABASE_URL: "mysql://root:secret@nowhere",
           O7S_POSTGRES_PORT: "70000",
           O7S_TLS_CERT: "/a.crt",
@@ -102,6 +103,7 @@ describe("the start", () => {
       "DATABASE_URL",
       "SHARED_POSTGRES_URLS",
       "OGEL_MASTER_KEY",
+      "OGEL_OPERATOR_KEY",
       "O7S_DATA_DIR",
       "O7S_POSTGRES_PORT",
       "O7S_TLS_CERT",
@@ -111,6 +113,7 @@ describe("the start", () => {
     }
     expect(refusal.message).not.toContain("secret@");
     expect(refusal.message).not.toContain("not hexadecimal");
+    expect(refusal.message).not.toContain("a short secret");
   });
 
   test("on a taken port is refused by naming the variable and the remedy", async () => {
