@@ -7,9 +7,15 @@ import {
   getDatabase,
   listDatabases,
 } from "../../platform/control/databases.ts";
+import { setTier } from "../../platform/control/orgs.ts";
 import { EngineError } from "../../platform/engines/engine.ts";
 import type { OrgId } from "../../platform/ids.ts";
-import { createDatabase, dropDatabase, sweepDatabases } from "../../platform/provisioning.ts";
+import {
+  applyOrgLimits,
+  createDatabase,
+  dropDatabase,
+  sweepDatabases,
+} from "../../platform/provisioning.ts";
 import {
   connectAsTenant,
   createControlPlane,
@@ -195,4 +201,18 @@ describe("dropping a database", () => {
     while ((await sweepDatabases(far)) > 0);
     expect(await listDatabases(plane.sql, orgId)).toHaveLength(0);
   });
+});
+
+test("an org's role has its tier's limits from the first, and the new ones after a change", async () => {
+  const orgId = await newOrg(plane.sql, "FREE");
+  await createDatabase(parts, request(orgId), TEST_ACTOR);
+  const settings = async (): Promise<unknown> => {
+    const [role] = await parts.shared.admin`
+      SELECT rolconfig FROM pg_roles WHERE rolname = ${orgId}`;
+    return role?.["rolconfig"];
+  };
+  expect(await settings()).toEqual(["temp_file_limit=262144"]);
+  await setTier(plane.sql, orgId, "PRO", TEST_ACTOR);
+  await applyOrgLimits(parts, orgId);
+  expect(await settings()).toEqual(["temp_file_limit=8388608"]);
 });

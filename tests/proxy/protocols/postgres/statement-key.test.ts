@@ -1,10 +1,10 @@
-/** Statements that differ only in their constants have one fingerprint, others have another. */
+/** Statements that differ only in their constants have one key, others have another. */
 import { describe, expect, test } from "bun:test";
 import { exactKey, statementKey } from "../../../../proxy/protocols/postgres/statement-key.ts";
 
 const SELECT = "SELECT name FROM part WHERE id = 1";
 
-describe("the same fingerprint", () => {
+describe("the same key", () => {
   test.each([
     [SELECT, "SELECT name FROM part WHERE id = 4711"],
     [SELECT, "select NAME\n  from part -- all of them\n where id=2"],
@@ -17,7 +17,7 @@ describe("the same fingerprint", () => {
   });
 });
 
-describe("another fingerprint", () => {
+describe("another key", () => {
   test.each([
     [SELECT, "SELECT name FROM parts WHERE id = 1"],
     [SELECT, "SELECT name FROM part WHERE id = a"],
@@ -32,13 +32,13 @@ describe("another fingerprint", () => {
   });
 });
 
-test("fingerprints are whole numbers that keep apart many statements", () => {
+test("keys are whole numbers that keep apart many statements", () => {
   const seen = new Set<number>();
   for (let n = 0; n < 100_000; n++) seen.add(statementKey(`SELECT a${n}, b FROM t${n % 7}`));
   expect(seen.size).toBe(100_000);
   expect([...seen].every(Number.isSafeInteger)).toBe(true);
 });
 
-test("an exact hash tells constants apart", () => {
+test("an exact key tells constants apart", () => {
   expect(exactKey("SELECT 1")).not.toBe(exactKey("SELECT 2"));
 });
