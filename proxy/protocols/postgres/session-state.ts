@@ -3,6 +3,7 @@
  * over another connection. It is supposed by a scan of the query text and by the server's command tags, erring towards
  * "there is some", and once the session rests the server is asked what there really is.
  */
+import { callsUnknownFunction } from "./known-functions.ts";
 import { message } from "./messages.ts";
 
 /** Why a session is bound to its connection, in words for people. */
@@ -13,12 +14,14 @@ export type HeldState =
   | "a cursor WITH HOLD"
   | "advisory locks"
   | "prepared statements"
+  | "settings of its own making"
+  | "a loaded library"
   | "a statement too long to look into"
   | "a function call";
 
 /** One pass finds the words that can make state; only where one stands is the text looked at again. */
 const SUSPICIOUS =
-  /\b(?:listen|temp|temporary|pg_temp|declare|advisory|prepare|load|set_config)\b|advisory_lock|(?:^|;|\*\/)\s*(?:do|call)\b/i;
+  /\b(?:listen|temp|temporary|pg_temp|declare|advisory|prepare|load|set_config)\b|advisory_lock|\bset\s+(?:session\s+)?"?\w+"?\s*\.|(?:^|;|\*\/)\s*(?:do|call)\b/i;
 
 /** Where statements stand by themselves. */
 const PLAIN: readonly (readonly [RegExp, HeldState])[] = [
@@ -32,7 +35,8 @@ const PLAIN: readonly (readonly [RegExp, HeldState])[] = [
   [/\bwith\s+hold\b/i, "a cursor WITH HOLD"],
   [/\bpg_(?:try_)?advisory_lock/i, "advisory locks"],
   [/(?:^|;)\s*prepare\b(?!\s+transaction)/i, "prepared statements"],
-  [/(?:^|;)\s*load\b/i, "session settings"],
+  [/(?:^|;)\s*load\b/i, "a loaded library"],
+  [/(?:^|;)\s*set\s+(?:session\s+)?"?\w+"?\s*\./i, "settings of its own making"],
 ];
 
 /** Where comments may part words, or statements stand inside others (DO, CALL, functions). */
@@ -42,7 +46,8 @@ const LOOSE: readonly (readonly [RegExp, HeldState])[] = [
   [/\bhold\b/i, "a cursor WITH HOLD"],
   [/advisory_lock/i, "advisory locks"],
   [/\bprepare\b/i, "prepared statements"],
-  [/\bload\b/i, "session settings"],
+  [/\bload\b/i, "a loaded library"],
+  [/\bset\s+(?:session\s+)?"?\w+"?\s*\./i, "settings of its own making"],
   // A SET inside DO has no command tag to tell it. It is told from the SET of UPDATE by what stands before it.
   [/(?:\bbegin|\bthen|\belse|\bloop|[;$'])\s*(?:re)?set\s+(?!local\b)/i, "session settings"],
 ];
@@ -57,13 +62,14 @@ const SET_CONFIG_LOCAL = /\bset_config\s*\([^()]*,\s*true\s*\)/gi;
  * it stands.
  */
 export function stateMadeBy(text: string): HeldState | null {
-  if (!SUSPICIOUS.test(text)) return null;
+  if (!SUSPICIOUS.test(text)) return callsUnknownFunction(text) ? "a function call" : null;
   for (const [pattern, state] of NESTING.test(text) ? LOOSE : PLAIN) {
     if (pattern.test(text)) return state;
   }
   const settings = text.match(SET_CONFIG)?.length ?? 0;
   const local = text.match(SET_CONFIG_LOCAL)?.length ?? 0;
-  return settings > local ? "session settings" : null;
+  if (settings > local) return "settings of its own making";
+  return callsUnknownFunction(text) ? "a function call" : null;
 }
 
 /** The state that a finished command has made, by its tag. */
@@ -73,8 +79,9 @@ export function stateMadeByTag(tag: string): HeldState | null {
       return "LISTEN";
     case "SET":
     case "RESET":
-    case "LOAD":
       return "session settings";
+    case "LOAD":
+      return "a loaded library";
     case "PREPARE":
       return "prepared statements";
     default:
@@ -89,6 +96,7 @@ const ANSWERS: readonly (readonly [string, HeldState])[] = [
   ["c", "a cursor WITH HOLD"],
   ["a", "advisory locks"],
   ["p", "prepared statements"],
+  ["s", "session settings"],
 ];
 
 /**
@@ -109,7 +117,9 @@ export const askForState = message(
     CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks
       WHERE locktype OPERATOR(pg_catalog.=) 'advisory'
       AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'a' END,
-    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql) THEN 'p' END)`,
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql) THEN 'p' END,
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_settings
+      WHERE source OPERATOR(pg_catalog.=) 'session') THEN 's' END)`,
 );
 
 /** The state that a session holds, as far as is known. */
@@ -141,15 +151,18 @@ export class HeldStates {
     this.first = null;
   }
 
-  /** Whether asking the server can tell anything new: settings and what came too long to be read it cannot tell. */
+  /** Whether asking the server can tell anything new: of some things it knows nothing. */
   get worthAsking(): boolean {
     if (!this.#unverified || this.first === null) return false;
-    return ANSWERS.some(([, state]) => this.#states.has(state));
+    return (
+      this.#states.has("a function call") || ANSWERS.some(([, state]) => this.#states.has(state))
+    );
   }
 
   /** The server has been asked, and has answered with `letters`. */
   verified(letters: string): void {
     this.#unverified = false;
+    this.#states.delete("a function call"); // It has made what is found now, or nothing.
     for (const [letter, state] of ANSWERS) {
       if (letters.includes(letter)) this.#states.add(state);
       else this.#states.delete(state);
