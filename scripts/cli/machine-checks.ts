@@ -80,7 +80,7 @@ const PROGRAMS: readonly Program[] = [
     name: "redis-server",
     commands: ["redis-server", "valkey-server"],
     need: "optional",
-    why: "databases of kind redis, once they are available, need it",
+    why: "the tests need it, as will databases of kind redis; several O7s share their limits through one",
     remedy: apt("redis-server"),
   },
 ];
