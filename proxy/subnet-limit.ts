@@ -35,6 +35,15 @@ export class SubnetLimit {
   }
 }
 
+/**
+ * Whom an address is taken for: itself, or the first 64 bits of an IPv6 one, because whoever has one of those addresses
+ * has all of them.
+ */
+export function partyOf(address: string): string {
+  const plain = plainAddress(address);
+  return isIPv4(plain) ? plain : subnetOf(plain);
+}
+
 /** The first 24 bits of an IPv4 address, the first 64 of an IPv6 one. */
 export function subnetOf(address: string): string {
   const plain = plainAddress(address);

@@ -23,6 +23,7 @@ import {
   type Denial,
   directoryUnavailable,
 } from "../denial.ts";
+import { partyOf } from "../subnet-limit.ts";
 
 /** Who a session belongs to, and by which token. */
 export type Principal = { readonly tenant: Tenant; readonly tokenId: TokenId };
@@ -74,7 +75,7 @@ export function createAuthentication(options: AuthenticationOptions): Authentica
     async begin(user, address) {
       const orgId = parseOrgId(user);
       // What cannot be an org's id is counted under one name, so that made-up names take no memory.
-      const failing = { user: orgId ?? "", address };
+      const failing = { user: orgId ?? "", address: partyOf(address) };
       const blockedMs = failures.blockedForMs(failing);
       if (blockedMs > 0) return authenticationBlocked(Math.ceil(blockedMs / 1_000));
       let tenant: Tenant | null = null;

@@ -123,6 +123,16 @@ describe("failures", () => {
     expect(await outcome(setting, tenant.orgId, "10.0.0.1")).toBe("looked at");
   });
 
+  test("count together for all addresses of an IPv6 subnet, which one party has", async () => {
+    const tenant = tenantWith({ tokens: [tokenOf("one")] });
+    const setting = settingWith(tenant);
+    for (let n = 1; n <= 10; n++) await fail(setting, tenant.orgId, `2001:db8:1:2::${n}`, 1);
+    expect(await outcome(setting, tenant.orgId, "2001:db8:1:2:ffff::1")).toBe(
+      "authentication_blocked",
+    );
+    expect(await outcome(setting, tenant.orgId, "2001:db8:1:3::1")).toBe("looked at");
+  });
+
   test("are forgotten by a success", async () => {
     const tenant = tenantWith({ tokens: [tokenOf("one")] });
     const setting = settingWith(tenant);
