@@ -2,26 +2,19 @@
  * What a client sends: each message is admitted by the layers, noted in what the server owes, and forwarded; names of
  * prepared statements are replaced by the servers' own.
  */
-import { byteAt, copyOf, textAt, zeroIn } from "../../bytes.ts";
+import { byteAt, textAt, zeroIn } from "../../bytes.ts";
 import { type Denial, protocolViolation } from "../../denial.ts";
 import { admitRequest, type Layers, logDenial } from "../../pipeline.ts";
 import { settingRefusal } from "./capped-settings.ts";
 import { errorResponse } from "./errors.ts";
 import { FATE, type FrameReceiver, typeSet } from "./frame-reader.ts";
-import { CLIENT, message, readyForQuery, STATUS } from "./messages.ts";
-import {
-  closeStatementMessage,
-  parseMessage,
-  STATEMENTS_PER_SESSION_MAX,
-  type Statement,
-  unknownServerName,
-} from "./prepared-statements.ts";
-import { refusingBatch, refusingQuery } from "./refusing-statements.ts";
+import { CLIENT, readyForQuery, STATUS } from "./messages.ts";
+import { refusingQuery } from "./refusing-statements.ts";
 import type { RelayState } from "./relay-state.ts";
 import { EXPECT } from "./reply-queue.ts";
 import { stateMadeBy } from "./session-state.ts";
 import type { NameChange } from "./session-statements.ts";
-import { SETTLED } from "./upstream-connection.ts";
+import { StatementMessages, type StatementMessagesHost } from "./statement-messages.ts";
 
 /**
  * What a message may have to wait for: its turn, a connection, room for more unanswered messages, or the answers to all
@@ -55,19 +48,17 @@ export const CLIENT_WHOLE = {
 /** A pipeline may have so many unanswered messages before its client is held back. */
 export const UNANSWERED_MAX = 65_536;
 
-const NAME_BYTES_MAX = 256;
 /** In the rate limiter's units: a statement is one. */
 export const QUERY_WEIGHT = 1;
 const OF_STATEMENT = 0x53;
 const DISCARDING = /\b(?:discard|deallocate)\b/i;
-const PARSE_COMPLETE = message("1");
-const CLOSE_COMPLETE = message("3");
 
-export class ClientMessages implements FrameReceiver {
+export class ClientMessages implements FrameReceiver, StatementMessagesHost {
   readonly #layers: Layers;
   readonly #state: RelayState;
   readonly #host: ClientMessagesHost;
   readonly #nowMs: () => number;
+  readonly #statements: StatementMessages;
   /** When the bytes being looked at were read. */
   arrivedMs = 0;
   /** The turn of the message at hand has been paid for, though it had to wait again. */
@@ -77,8 +68,6 @@ export class ClientMessages implements FrameReceiver {
   #replacement: Uint8Array | null = null;
   /** The text that was last looked into. */
   #lookedAt: string | null = null;
-  /** What is known of the cost of the Parse at hand. */
-  #verdict: Denial | null = null;
   /** An error of ours stands in for the rest of the batch. */
   #denyingUntilSync = false;
   /** The batch that throws away what the session holds: nothing is noted of later ones before it is answered. */
@@ -89,6 +78,7 @@ export class ClientMessages implements FrameReceiver {
     this.#state = state;
     this.#host = host;
     this.#nowMs = nowMs;
+    this.#statements = new StatementMessages(state, this, nowMs);
   }
 
   forward(bytes: Uint8Array, start: number, end: number): void {
@@ -109,7 +99,7 @@ export class ClientMessages implements FrameReceiver {
   }
 
   message(type: number, bytes: Uint8Array, at: number, available: number, total: number): number {
-    if (this.#barrierBatch >= 0 && this.#isBehindBarrier()) return this.#wait("answers");
+    if (this.#barrierBatch >= 0 && this.#isBehindBarrier()) return this.wait("answers");
     switch (type) {
       case CLIENT.query:
         return this.#request(EXPECT.query, bytes, at, available, total);
@@ -149,14 +139,14 @@ export class ClientMessages implements FrameReceiver {
     const endsItself = type === CLIENT.query || type === CLIENT.functionCall;
     const error = errorResponse(denial, "ERROR");
     if (!endsItself) this.#denyingUntilSync = true;
-    this.#answer(endsItself ? Buffer.concat([error, readyForQuery(state.status)]) : error);
+    this.answer(endsItself ? Buffer.concat([error, readyForQuery(state.status)]) : error);
   }
 
   /** Query, Execute, FunctionCall: what the layers are asked about. */
   #request(kind: number, bytes: Uint8Array, at: number, available: number, total: number): number {
     const state = this.#state;
     if (this.#ignoring()) return FATE.discard;
-    if (state.replies.length >= UNANSWERED_MAX) return this.#wait("room");
+    if (state.replies.length >= UNANSWERED_MAX) return this.wait("room");
     const now = this.#nowMs();
     // While statements are unanswered, nobody knows whether a transaction is open.
     const unanswered = state.replies.readies > 0;
@@ -170,9 +160,9 @@ export class ClientMessages implements FrameReceiver {
       this.arrivedMs,
       now,
     );
-    if (admission === "throttled") return this.#wait("turn");
+    if (admission === "throttled") return this.wait("turn");
     if (typeof admission === "object") {
-      if (unanswered) return this.#wait("answers");
+      if (unanswered) return this.wait("answers");
       this.deny(admission, byteAt(bytes, at));
       return FATE.discard;
     }
@@ -181,7 +171,7 @@ export class ClientMessages implements FrameReceiver {
     const verdict = text === null ? null : this.#host.judge(text);
     if (verdict === "unknown" || !this.#host.hasUpstream()) {
       this.paid = true;
-      return this.#wait(verdict === "unknown" ? "estimate" : "upstream");
+      return this.wait(verdict === "unknown" ? "estimate" : "upstream");
     }
     this.paid = false;
     const alone = !unanswered && state.batchExecutes === 0;
@@ -197,11 +187,11 @@ export class ClientMessages implements FrameReceiver {
       state.statements.set("", null, state.position);
       this.#upstream().unnamedOf = null;
       state.batch += 1;
-      const looked = this.#look(text ?? (whole ? "" : null));
+      const looked = this.look(text ?? (whole ? "" : null));
       const refusal = verdict ?? looked;
       state.runs(this.#lookedAt, alone);
       if (refusal !== null) {
-        this.#replacement = refusingQuery(this.#logged(refusal));
+        this.#replacement = refusingQuery(this.logged(refusal));
         return FATE.discard;
       }
     }
@@ -212,28 +202,28 @@ export class ClientMessages implements FrameReceiver {
   #step(type: number, bytes: Uint8Array, at: number, available: number, total: number): number {
     const state = this.#state;
     if (this.#ignoring()) return FATE.discard;
-    if (state.replies.length >= UNANSWERED_MAX) return this.#wait("room");
+    if (state.replies.length >= UNANSWERED_MAX) return this.wait("room");
     const ofStatement = byteAt(bytes, at + 5) === OF_STATEMENT;
     if (type === CLIENT.close && ofStatement && available === total) {
       const name = textAt(bytes, at + 6, at + total - 1);
-      if (!state.unkept.has(name)) return this.#closeStatement(name);
+      if (!state.unkept.has(name)) return this.#statements.close(name);
     }
     const isParse = type === CLIENT.parse;
     const verdict = isParse ? this.#judgeParse(bytes, at, available, total) : null;
-    if (verdict === "unknown") return this.#wait("estimate");
-    this.#verdict = verdict;
-    if (!this.#host.hasUpstream()) return this.#wait("upstream");
+    if (verdict === "unknown") return this.wait("estimate");
+    if (!this.#host.hasUpstream()) return this.wait("upstream");
     state.batchOpen = true;
     switch (type) {
       case CLIENT.parse:
-        return this.#parse(bytes, at, available, total);
+        return this.#statements.parse(bytes, at, available, total, verdict);
       case CLIENT.bind: {
         const portalEnd = zeroIn(bytes, at + 5, at + available);
         state.boundPortal = portalAt(bytes, at + 5, at + available);
-        return this.#named(EXPECT.bind, bytes, at, available, total, portalEnd + 1);
+        return this.#statements.use(EXPECT.bind, bytes, at, available, total, portalEnd + 1);
       }
       case CLIENT.describe:
-        if (ofStatement) return this.#named(EXPECT.describe, bytes, at, available, total, at + 6);
+        if (ofStatement)
+          return this.#statements.use(EXPECT.describe, bytes, at, available, total, at + 6);
         state.expectUse(EXPECT.describe, "", this.#nowMs());
         return FATE.forward;
       default:
@@ -251,7 +241,7 @@ export class ClientMessages implements FrameReceiver {
     this.#denyingUntilSync = false;
     state.replies.skipping = false;
     if (state.upstream === null) {
-      this.#answer(readyForQuery(STATUS.idle));
+      this.answer(readyForQuery(STATUS.idle));
       return FATE.discard;
     }
     state.expect(EXPECT.sync, this.#nowMs());
@@ -271,189 +261,20 @@ export class ClientMessages implements FrameReceiver {
     return state.upstream === null ? FATE.discard : FATE.forward;
   }
 
-  #parse(bytes: Uint8Array, at: number, available: number, total: number): number {
-    const state = this.#state;
-    const nameEnd = zeroIn(bytes, at + 5, at + available);
-    if (!isNameEnd(nameEnd, at + 5)) return this.#malformedName();
-    const name = textAt(bytes, at + 5, nameEnd);
-    if (state.statements.unsettled(name, state.position)) return this.#wait("answers");
-    if (available < total) return this.#parseUnkept(name);
-    const textEnd = zeroIn(bytes, nameEnd + 1, at + total);
-    const looked = this.#look(textEnd < 0 ? null : textAt(bytes, nameEnd + 1, textEnd));
-    const refusal = this.#verdict ?? looked;
-    if (refusal !== null) return this.#refuseParse(refusal);
-    if (name === "") return this.#parseUnnamed(copyOf(bytes, nameEnd + 1, at + total));
-    const statement = state.registry.intern(bytes, nameEnd + 1, at + total);
-    const existing = state.statements.get(name);
-    if (existing !== null) return this.#parseAgain(name, existing, statement);
-    if (state.statements.size >= STATEMENTS_PER_SESSION_MAX) {
-      return this.#refuseParse(protocolViolation("too many prepared statements in this session"));
-    }
-    const upstream = this.#upstream();
-    if (upstream.statements.unsettled(statement, state.batch)) return this.#wait("answers");
-    state.unkept.delete(name);
-    const present = upstream.statements.has(statement);
-    // An answer of ours is only true if the transaction, if there is one, has not failed meanwhile.
-    if (present && state.replies.readies > 0) return this.#wait("answers");
-    const change = state.statements.set(name, statement, state.position, !present);
-    upstream.statements.use(statement, state.batch);
-    if (present && state.status === STATUS.failed) {
-      // In a failed transaction the server refuses to prepare: it is asked, by the one name that is always free.
-      upstream.unnamedOf = null;
-      this.#expectStatement(EXPECT.parse, name, null, change);
-      this.#replacement = parseMessage("", statement.definition);
-      return FATE.discard;
-    }
-    if (present) {
-      this.#answer(PARSE_COMPLETE, change);
-      return FATE.discard;
-    }
-    this.#expectStatement(EXPECT.parse, name, statement, change);
-    this.#replacement = parseMessage(statement.serverName, statement.definition);
-    return FATE.discard;
+  // ——— StatementMessagesHost ———
+
+  replace(bytes: Uint8Array, rewrittenBytes = 0): void {
+    this.#replacement = bytes;
+    this.rewrittenBytes = rewrittenBytes;
   }
 
-  /** A statement too long to be kept: from here on the session needs this very connection. */
-  #parseUnkept(name: string): number {
-    const state = this.#state;
-    state.heldStates.add("a statement too long to look into");
-    state.unkept.add(name);
-    const change = name === "" ? state.statements.set(name, null, state.position) : null;
-    this.#expectStatement(EXPECT.parse, name, null, change);
-    return FATE.forward;
-  }
-
-  #parseUnnamed(definition: Uint8Array): number {
-    const state = this.#state;
-    state.unkept.delete("");
-    const change = state.statements.set("", { serverName: "", definition }, state.position);
-    this.#upstream().unnamedOf = state;
-    this.#upstream().unnamedBatch = state.batch;
-    this.#expectStatement(EXPECT.parse, "", null, change);
-    return FATE.forward;
-  }
-
-  /**
-   * A Parse of a name that is taken. It is sent under the server's name of what has it, so that the server says what is
-   * wrong: the text, if that is, and else the name.
-   */
-  #parseAgain(name: string, existing: Statement, statement: Statement): number {
-    const made = this.#ensure(existing, name);
-    if (made === "unsettled") return this.#wait("answers");
-    this.#expectStatement(EXPECT.parse, name, null, null);
-    const again = parseMessage(existing.serverName, statement.definition);
-    this.#replacement = made === null ? again : Buffer.concat([made, again]);
-    return FATE.discard;
-  }
-
-  /** Bind and Describe of a statement, whose name starts at `nameStart` of the message. */
-  #named(
-    kind: number,
-    bytes: Uint8Array,
-    at: number,
-    available: number,
-    total: number,
-    nameStart: number,
-  ): number {
-    const state = this.#state;
-    const nameEnd = zeroIn(bytes, nameStart, at + available);
-    if (!isNameEnd(nameStart, at + 5) || !isNameEnd(nameEnd, nameStart)) {
-      return this.#malformedName();
-    }
-    const name = textAt(bytes, nameStart, nameEnd);
-    if (state.unkept.has(name)) {
-      state.bound = null;
-      state.expectUse(kind, name, this.#nowMs());
-      return FATE.forward;
-    }
-    if (state.statements.unsettledForUse(name, state.position)) return this.#wait("answers");
-    const statement = state.statements.get(name);
-    if (kind === EXPECT.bind) state.bound = statement?.definition ?? null;
-    if (name === "") return this.#useUnnamed(kind, statement);
-    const serverName = statement?.serverName ?? unknownServerName(name);
-    const made = statement === null ? null : this.#ensure(statement, name);
-    if (made === "unsettled") return this.#wait("answers");
-    state.expectUse(kind, name, this.#nowMs());
-    const nameBytes = Buffer.from(`${serverName}\0`, "latin1");
-    const head = Buffer.allocUnsafe(nameStart - at + nameBytes.length);
-    head.set(bytes.subarray(at, nameStart));
-    head.set(nameBytes, nameStart - at);
-    head.writeUInt32BE(total - 1 - (nameEnd + 1 - nameStart) + nameBytes.length, 1);
-    this.#replacement = made === null ? head : Buffer.concat([made, head]);
-    this.rewrittenBytes = nameEnd + 1 - at;
-    return FATE.rewrite;
-  }
-
-  #useUnnamed(kind: number, statement: Statement | null): number {
-    const state = this.#state;
-    const upstream = this.#upstream();
-    if (statement !== null && upstream.unnamedOf === state) {
-      const { unnamedBatch } = upstream;
-      if (unnamedBatch !== SETTLED && unnamedBatch < state.batch) return this.#wait("answers");
-      state.expectUse(kind, "", this.#nowMs());
-      return FATE.forward;
-    }
-    if (statement === null) {
-      // The server refuses it: it may have another session's, which is closed first.
-      upstream.unnamedOf = null;
-      this.#expectStatement(EXPECT.ownClose, "", null, null);
-      this.#replacement = closeStatementMessage("");
-    } else {
-      // Its connection has changed since the Parse: it is made again on this one.
-      upstream.unnamedOf = state;
-      upstream.unnamedBatch = state.batch;
-      this.#expectStatement(EXPECT.ownParse, "", null, null);
-      this.#replacement = parseMessage("", statement.definition);
-    }
-    state.expectUse(kind, "", this.#nowMs());
-    this.rewrittenBytes = 0;
-    return FATE.rewrite;
-  }
-
-  /**
-   * The messages that make a statement on the present connection and keep that within its bound, null if it is there, or
-   * `unsettled` if nobody knows.
-   */
-  #ensure(statement: Statement, clientName: string): Uint8Array | null | "unsettled" {
-    const { statements } = this.#upstream();
-    const { batch } = this.#state;
-    if (statements.unsettled(statement, batch)) return "unsettled";
-    const present = statements.has(statement);
-    statements.use(statement, batch);
-    if (present) return null;
-    this.#expectStatement(EXPECT.ownParse, clientName, statement, null);
-    const parse = parseMessage(statement.serverName, statement.definition);
-    const surplus = statements.surplus();
-    if (surplus === null) return parse;
-    this.#expectStatement(EXPECT.ownClose, "", surplus, null);
-    return Buffer.concat([parse, closeStatementMessage(surplus.serverName)]);
-  }
-
-  #expectStatement(
-    kind: number,
-    clientName: string,
-    statement: Statement | null,
-    change: NameChange | null,
-  ): void {
-    this.#state.pendingStatements.push({ statement, clientName, change });
-    this.#state.expect(kind, this.#nowMs());
-  }
-
-  /** Other sessions share the server's statement: only the client's name for it goes. */
-  #closeStatement(name: string): number {
-    const { statements, position } = this.#state;
-    if (statements.unsettled(name, position)) return this.#wait("answers");
-    this.#answer(CLOSE_COMPLETE, statements.set(name, null, position));
-    return FATE.discard;
-  }
-
-  #malformedName(): number {
+  malformedName(): number {
     this.#host.end(protocolViolation("invalid string in message"));
     return FATE.discard;
   }
 
   /** Puts an answer of ours in its place among the server's; it leaves at the boundary that follows. */
-  #answer(bytes: Uint8Array, change: NameChange | null = null): void {
+  answer(bytes: Uint8Array, change: NameChange | null = null): void {
     this.#state.replies.push(EXPECT.local);
     this.#state.localReplies.push({ bytes, change });
   }
@@ -474,7 +295,7 @@ export class ClientMessages implements FrameReceiver {
     return this.#denyingUntilSync || this.#state.replies.skipping;
   }
 
-  #wait(what: WaitReason): number {
+  wait(what: WaitReason): number {
     this.#host.waitFor(what);
     return FATE.wait;
   }
@@ -483,7 +304,7 @@ export class ClientMessages implements FrameReceiver {
    * Looks at what is to run, or to be prepared: notes the state that it may make, or tells why it must not run. `text` is
    * null when it is not here as a whole.
    */
-  #look(text: string | null): Denial | null {
+  look(text: string | null): Denial | null {
     const { heldStates, session } = this.#state;
     if (text === null) {
       this.#lookedAt = null;
@@ -497,16 +318,6 @@ export class ClientMessages implements FrameReceiver {
     return refusal;
   }
 
-  /** In place of a Parse the server gets a whole statement of ours, whose error is the only answer to be seen. */
-  #refuseParse(denial: Denial): number {
-    this.#expectStatement(EXPECT.ownParse, "", null, null);
-    this.#state.expect(EXPECT.ownBind, this.#nowMs());
-    this.#expectStatement(EXPECT.parse, "", null, null);
-    this.#upstream().unnamedOf = null;
-    this.#replacement = refusingBatch(this.#logged(denial));
-    return FATE.discard;
-  }
-
   #judgeParse(
     bytes: Uint8Array,
     at: number,
@@ -518,7 +329,7 @@ export class ClientMessages implements FrameReceiver {
     return textEnd < 0 ? null : this.#host.judge(textAt(bytes, nameEnd + 1, textEnd));
   }
 
-  #logged(denial: Denial): Denial {
+  logged(denial: Denial): Denial {
     const { orgId } = this.#state.session;
     logDenial(this.#layers, denial, { orgId, protocol: "postgres" });
     return denial;
@@ -529,10 +340,6 @@ export class ClientMessages implements FrameReceiver {
     if (upstream === null) throw new Error("a message was taken without a connection for it");
     return upstream;
   }
-}
-
-function isNameEnd(end: number, start: number): boolean {
-  return end >= start && end - start <= NAME_BYTES_MAX;
 }
 
 /** The name of a portal, which most often has none: nothing is made for that. */
