@@ -1,5 +1,6 @@
 /**
- * How many computes run at once. Whoever finds no room asks the others to make some, then waits in line.
+ * How many computes run at once. Whoever finds no room asks the others to make some, then waits in
+ * line.
  */
 import { ComputeHostError } from "../platform/compute-host.ts";
 

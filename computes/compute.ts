@@ -1,8 +1,9 @@
 /**
  * One compute: a data directory, and the process that serves it while somebody needs it.
  *
- * It is stopped, starting, running or stopping. Starts and stops are single flight: whoever comes while one is under way
- * waits for it and then looks again. It stops by itself when the last lease has run out.
+ * It is stopped, starting, running or stopping. Starts and stops are single flight: whoever comes
+ * while one is under way waits for it and then looks again. It stops by itself when the last lease
+ * has run out.
  */
 import {
   ComputeHostError,
@@ -107,7 +108,10 @@ export class Compute {
     }
   }
 
-  /** Takes over a process that an earlier host started; no lease of that time can be longer than `leaseMs`. */
+  /**
+   * Takes over a process that an earlier host started; no lease of that time can be longer than
+   * `leaseMs`.
+   */
   adopt(server: PostgresServer, generation: number, leaseMs: number): void {
     this.#parts.capacity.take();
     this.#serve(server, generation);
@@ -138,7 +142,10 @@ export class Compute {
     }
   }
 
-  /** Waits for what is under way. What went wrong with a start counts for this caller too, unless it was just late. */
+  /**
+   * Waits for what is under way. What went wrong with a start counts for this caller too, unless it
+   * was just late.
+   */
   async #follow(joined: boolean, leftMs: number): Promise<void> {
     const transition = this.#transition;
     if (transition === null) return;
@@ -146,7 +153,8 @@ export class Compute {
       await within(transition.done, leftMs);
     } catch (error) {
       const code = error instanceof ComputeHostError ? error.code : null;
-      // A stop that failed is begun again; a start that gave up waiting for room had less time than this caller.
+      // A stop that failed is begun again; a start that gave up waiting for room had less time than
+      // this caller.
       if (transition.kind === "stop" && code !== "deadline") return;
       if (joined && code === "capacity") return;
       throw error;
@@ -268,7 +276,10 @@ export class Compute {
     };
   }
 
-  /** One timer, which on firing looks whether leases were extended: granting is much more frequent than stopping. */
+  /**
+   * One timer, which on firing looks whether leases were extended: granting is much more frequent
+   * than stopping.
+   */
   #armIdleTimer(): void {
     if (this.#idleTimer !== null) return;
     const leftMs = Math.max(0, this.#leases.lastUntilMs() - performance.now());

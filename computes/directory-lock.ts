@@ -1,4 +1,6 @@
-/** A directory that one process at a time may serve, with a lock that a crash does not leave locked. */
+/**
+ * A directory that one process at a time may serve, with a lock that a crash does not leave locked.
+ */
 
 import { randomBytes } from "node:crypto";
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";

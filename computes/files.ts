@@ -1,4 +1,7 @@
-/** Small files written so that a reader, or the next start after a crash, sees the old or the new content, whole. */
+/**
+ * Small files written so that a reader, or the next start after a crash, sees the old or the new
+ * content, whole.
+ */
 import { randomBytes } from "node:crypto";
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 
@@ -15,8 +18,8 @@ export function writeFileWhole(file: string, text: string): void {
 }
 
 /**
- * The text of a file that is made on first use and then kept, such as a secret. Of several processes that make it at
- * once, one wins and all get its text.
+ * The text of a file that is made on first use and then kept, such as a secret. Of several
+ * processes that make it at once, one wins and all get its text.
  */
 export function keptFile(file: string, make: () => string): string {
   const there = readIfThere(file);

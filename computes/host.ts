@@ -72,7 +72,10 @@ export class LocalComputeHost implements ComputeHost {
     return this.#computes.size;
   }
 
-  /** Takes stock of what an earlier host left, running processes included. To be called once, before anything else. */
+  /**
+   * Takes stock of what an earlier host left, running processes included. To be called once, before
+   * anything else.
+   */
   async recover(): Promise<void> {
     for (const stored of this.#parts.store.list()) {
       this.#parts.meter.open(stored.computeId, stored.roleName);

@@ -1,4 +1,7 @@
-/** The compute host's HTTP interface. Internal: its callers are O7s and provisioning, and they know the secret. */
+/**
+ * The compute host's HTTP interface. Internal: its callers are O7s and provisioning, and they know
+ * the secret.
+ */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { ComputeHostError, type NewCompute } from "../platform/compute-host.ts";
 import { type DatabaseId, parseDatabaseId } from "../platform/ids.ts";

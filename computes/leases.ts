@@ -5,7 +5,10 @@
 /** More holders than this cannot be: a holder is a proxy process. */
 const HOLDERS_MAX = 1_000;
 
-/** The host's own holder: it keeps a compute up for a while, but not against somebody who needs the room. */
+/**
+ * The host's own holder: it keeps a compute up for a while, but not against somebody who needs the
+ * room.
+ */
 export const HOST_HOLDER = "host";
 
 export class Leases {

@@ -31,8 +31,9 @@ export function checkNewCompute(compute: NewCompute): NewCompute {
 export type LoginTarget = { readonly socketDirectory: string; readonly password: string };
 
 /**
- * Gives the copied role and database their names and owner, and the role its verifier. One transaction, and nothing
- * but names is presumed of the state it finds, so it can be repeated at any time.
+ * Gives the copied role and database their names and owner, and the role its verifier. One
+ * transaction, and nothing but names is presumed of the state it finds, so it can be repeated at
+ * any time.
  */
 export async function nameOwner(target: LoginTarget, compute: NewCompute): Promise<void> {
   const { databaseName: database, roleName: role } = compute;
@@ -53,8 +54,8 @@ export async function nameOwner(target: LoginTarget, compute: NewCompute): Promi
 }
 
 /**
- * Lifts whatever the tenant did to its own role and database that keeps it from logging in: its password, limits,
- * revoked rights, and settings that make a session fail before it begins.
+ * Lifts whatever the tenant did to its own role and database that keeps it from logging in: its
+ * password, limits, revoked rights, and settings that make a session fail before it begins.
  */
 export async function restoreLogin(target: LoginTarget, compute: NewCompute): Promise<void> {
   const { databaseName: database, roleName: role } = compute;

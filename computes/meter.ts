@@ -1,7 +1,8 @@
 /**
- * The meter: how long each compute's processes have lived, to the millisecond, whatever ends the host. It is a small
- * file per compute, written when a process starts and ends. While one runs the file's time is moved on every second,
- * so that a life of which nobody saw the end is counted to when it was last seen.
+ * The meter: how long each compute's processes have lived, to the millisecond, whatever ends the
+ * host. It is a small file per compute, written when a process starts and ends. While one runs the
+ * file's time is moved on every second, so that a life of which nobody saw the end is counted to
+ * when it was last seen.
  */
 import { mkdirSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
 import path from "node:path";
@@ -20,7 +21,10 @@ type MeterRecord = {
   /** How many processes there have been; a process's number is its generation. */
   starts: number;
   life: Life | null;
-  /** The longest lease that was granted on the running process: none can run longer than this after a crash. */
+  /**
+   * The longest lease that was granted on the running process: none can run longer than this after
+   * a crash.
+   */
   leaseMsMax: number;
   /** When the running process started, on the monotonic clock. */
   startedMonotonicMs: number;

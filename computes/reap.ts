@@ -4,8 +4,8 @@ import path from "node:path";
 import { adoptServer, stopServer } from "./postgres/server.ts";
 
 /**
- * Stops every compute that runs on a host's directory, and returns how many did. The host itself must not be running:
- * hold its lock, or know that it is gone.
+ * Stops every compute that runs on a host's directory, and returns how many did. The host itself
+ * must not be running: hold its lock, or know that it is gone.
  */
 export async function reapComputes(directory: string): Promise<number> {
   const computes = path.join(directory, "computes");

@@ -1,4 +1,7 @@
-/** A short directory for sockets: their paths are limited to some hundred bytes, and data directories may lie deep. */
+/**
+ * A short directory for sockets: their paths are limited to some hundred bytes, and data
+ * directories may lie deep.
+ */
 import { createHash } from "node:crypto";
 import { chmodSync, lstatSync, mkdirSync } from "node:fs";
 import path from "node:path";
@@ -7,9 +10,9 @@ import path from "node:path";
 const SOCKET_PATH_BYTES_MAX = 103;
 
 /**
- * Makes and returns `run` inside `dataDirectory`, or, where socket paths of `longestName` bytes would become too long
- * there, a directory under /tmp named after it. Nobody else can enter by more than a name he knows, and a directory that
- * somebody else laid there first is refused.
+ * Makes and returns `run` inside `dataDirectory`, or, where socket paths of `longestName` bytes
+ * would become too long there, a directory under /tmp named after it. Nobody else can enter by more
+ * than a name he knows, and a directory that somebody else laid there first is refused.
  */
 export function ensureRunDirectory(dataDirectory: string, longestNameBytes: number): string {
   const inside = path.join(dataDirectory, "run");

@@ -31,7 +31,10 @@ export type ComputesService = {
 const LONGEST_SOCKET_NAME_BYTES = 43 + "/.s.PGSQL.5432.lock".length;
 const TOUCH_MS = 1_000;
 
-/** @throws DirectoryLockedError, PostgresUnavailableError, ServerUserError and whatever the disk says. */
+/**
+ * @throws DirectoryLockedError, PostgresUnavailableError, ServerUserError and whatever the disk
+ * says.
+ */
 export async function startComputes(
   configuration: ComputesConfiguration,
   log: Log,
@@ -95,8 +98,8 @@ function listen(
   { listen }: ComputesConfiguration,
   handler: ReturnType<typeof createHandler>,
 ): Bun.Server<undefined> {
-  // A wake may take as long as a recovery; the host itself keeps deadlines. Bun takes this option for unix sockets
-  // too, though its types do not say so.
+  // A wake may take as long as a recovery; the host itself keeps deadlines. Bun takes this option
+  // for unix sockets too, though its types do not say so.
   const patient: object = { idleTimeout: 0 };
   if (listen.transport === "tcp") return Bun.serve({ ...handler, ...listen, ...patient });
   // The directory is locked: a socket that lies there is an earlier host's.

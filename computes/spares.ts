@@ -1,6 +1,6 @@
 /**
- * Copies of the template, made and synced to disk ahead of need: the two take a fifth of a second, the rest of making a
- * compute half of that.
+ * Copies of the template, made and synced to disk ahead of need: the two take a fifth of a second,
+ * the rest of making a compute half of that.
  */
 import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import path from "node:path";

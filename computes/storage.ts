@@ -23,7 +23,10 @@ export class StorageSampler {
     return bytes;
   }
 
-  /** Bytes as of the last look, 0 where there was none; what is old is looked at in the background, one by one. */
+  /**
+   * Bytes as of the last look, 0 where there was none; what is old is looked at in the background,
+   * one by one.
+   */
   lastKnown(computeId: DatabaseId): number {
     const known = this.#samples.get(computeId);
     if (known === undefined || performance.now() - known.atMs >= KEEP_MS) {
@@ -47,7 +50,9 @@ export class StorageSampler {
   }
 }
 
-/** The blocks that a directory takes; files may come and go meanwhile. Null where it is not there. */
+/**
+ * The blocks that a directory takes; files may come and go meanwhile. Null where it is not there.
+ */
 async function diskUsage(directory: string): Promise<number | null> {
   const du = Bun.spawn(["du", "-sk", directory], { stdin: "ignore", stderr: "ignore" });
   const kibibytes = Number.parseInt(await new Response(du.stdout).text(), 10);

@@ -1,6 +1,6 @@
 /**
- * Computes on disk. A compute's directory is made under another name and renamed when it is whole, and renamed away before
- * it is removed, so whatever bears a compute's name is all there.
+ * Computes on disk. A compute's directory is made under another name and renamed when it is whole,
+ * and renamed away before it is removed, so whatever bears a compute's name is all there.
  */
 import {
   existsSync,
@@ -107,8 +107,9 @@ export class ComputeStore {
 }
 
 /**
- * When a process of which nobody saw the end was last known to live: a server that stops in good order removes
- * postmaster.pid, which leaves its time on the directory; otherwise it is when a host last saw it.
+ * When a process of which nobody saw the end was last known to live: a server that stops in good
+ * order removes postmaster.pid, which leaves its time on the directory; otherwise it is when a host
+ * last saw it.
  */
 export function lastSignOfLifeMs(dataDirectory: string, lastSeenMs: number): number {
   if (existsSync(path.join(dataDirectory, "postmaster.pid"))) return lastSeenMs;

@@ -1,6 +1,7 @@
 /**
- * The template: a data directory, made once, of which each new compute is a copy. It holds what all computes have in
- * common, so that making one needs no more than a copy and a rename of a role and a database.
+ * The template: a data directory, made once, of which each new compute is a copy. It holds what all
+ * computes have in common, so that making one needs no more than a copy and a rename of a role and
+ * a database.
  */
 import { createHash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
@@ -11,7 +12,10 @@ import { initializeDataDirectory, SUPERUSER } from "./postgres/data-directory.ts
 import { startServer, stopServer } from "./postgres/server.ts";
 import { giveTo, type ServerUser } from "./postgres/server-user.ts";
 
-/** Where the host itself connects. No tenant's database can be called this: theirs are in lower case. */
+/**
+ * Where the host itself connects. No tenant's database can be called this: theirs are in lower
+ * case.
+ */
 export const ADMIN_DATABASE = "OgelAdmin";
 /** What a copy's database and role are called until they get their owner's names. */
 export const UNNAMED_DATABASE = "OgelUnnamed";
@@ -19,7 +23,10 @@ export const UNNAMED_ROLE = "OgelUnnamedRole";
 
 export const COMPUTE_PORT = 5432;
 
-/** Lean, so that a compute starts in some 25 ms and takes some 20 MB; measured in the project's fact sheet on Neon. */
+/**
+ * Lean, so that a compute starts in some 25 ms and takes some 20 MB; measured in the project's fact
+ * sheet on Neon.
+ */
 const SETTINGS: Readonly<Record<string, string | number>> = {
   shared_buffers: "16MB",
   max_connections: 210, // The largest tier's connections, and the reserved ones.
@@ -35,7 +42,8 @@ const SETTINGS: Readonly<Record<string, string | number>> = {
   max_wal_size: "256MB",
   huge_pages: "off",
   jit: "off",
-  // Statements that fail are the tenant's to see. Logged, they could fill the host's disk; so could RAISE LOG.
+  // Statements that fail are the tenant's to see. Logged, they could fill the host's disk; so could
+  // RAISE LOG.
   log_min_messages: "fatal",
   log_checkpoints: "off",
   log_timezone: "UTC",

@@ -19,8 +19,9 @@ const RETRY_MS = 1_000;
 const CLOSE_PATIENCE_MS = 3_000;
 
 /**
- * Reports every second from the moment the control plane can be reached. The totals go back to the first start on this
- * directory, so the writer is the directory: what was counted while nothing could be reported is not lost.
+ * Reports every second from the moment the control plane can be reached. The totals go back to the
+ * first start on this directory, so the writer is the directory: what was counted while nothing
+ * could be reported is not lost.
  */
 export function startUsageReporting(options: {
   directory: string;

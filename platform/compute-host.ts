@@ -1,9 +1,10 @@
 /**
- * The port to whoever runs scale-to-zero databases. `computes/` is the platform's own host, reached over HTTP; Neon's
- * API is to be the second implementation.
+ * The port to whoever runs scale-to-zero databases. `computes/` is the platform's own host, reached
+ * over HTTP; Neon's API is to be the second implementation.
  *
- * A compute may be used by several proxies. Each holds a **lease** while it has traffic for it: the host never stops a
- * compute on which a lease runs, and a proxy never sends a query without one. So a query cannot meet a stopping server.
+ * A compute may be used by several proxies. Each holds a **lease** while it has traffic for it: the
+ * host never stops a compute on which a lease runs, and a proxy never sends a query without one. So
+ * a query cannot meet a stopping server.
  */
 import type { ServerAddress } from "./endpoints.ts";
 import type { DatabaseId } from "./ids.ts";
@@ -38,7 +39,10 @@ export type ComputeLease = {
 };
 
 export class ComputeHostError extends Error {
-  /** Stable: `not_found`, `start_failed`, `deadline`, `capacity`, `conflict`, `unreachable`, `invalid`. */
+  /**
+   * Stable: `not_found`, `start_failed`, `deadline`, `capacity`, `conflict`, `unreachable`,
+   * `invalid`.
+   */
   readonly code: string;
 
   constructor(code: string, message: string) {
@@ -49,7 +53,10 @@ export class ComputeHostError extends Error {
 }
 
 export type ComputeHost = {
-  /** Idempotent by `computeId`: goes on where an earlier call was cut off. Leaves the compute stopped or running. */
+  /**
+   * Idempotent by `computeId`: goes on where an earlier call was cut off. Leaves the compute
+   * stopped or running.
+   */
   create(compute: NewCompute): Promise<void>;
   /** Starts the compute if it sleeps and takes or extends the lease of `holder` on it. */
   wake(
@@ -58,7 +65,10 @@ export type ComputeHost = {
   ): Promise<ComputeLease>;
   /** Stops the compute now, whatever leases run: for operators. */
   suspend(computeId: DatabaseId): Promise<void>;
-  /** Sets the role's verifier again, and lifts what the tenant may have set that keeps it from logging in. */
+  /**
+   * Sets the role's verifier again, and lifts what the tenant may have set that keeps it from
+   * logging in.
+   */
   repairLogin(compute: NewCompute): Promise<void>;
   /** Stops the compute and removes its data. Idempotent. */
   drop(computeId: DatabaseId): Promise<void>;

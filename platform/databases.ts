@@ -6,8 +6,8 @@ export const DATABASE_KINDS = ["postgres", "neon", "redis", "mongodb", "convex"]
 export type DatabaseKind = (typeof DATABASE_KINDS)[number];
 
 /**
- * `provisioning` until it can be connected to; `failed` when a step was refused for good (a retry of the same request
- * goes on where it stopped); `dropping` until nothing of it is left.
+ * `provisioning` until it can be connected to; `failed` when a step was refused for good (a retry
+ * of the same request goes on where it stopped); `dropping` until nothing of it is left.
  */
 export type DatabaseStatus = "provisioning" | "ready" | "failed" | "dropping";
 

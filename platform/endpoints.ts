@@ -2,7 +2,10 @@
  * Where databases are: the address of a server, and the endpoint of one database on it.
  */
 
-/** How a PostgreSQL server is reached. A unix socket is named by its directory and port, as libpq does. */
+/**
+ * How a PostgreSQL server is reached. A unix socket is named by its directory and port, as libpq
+ * does.
+ */
 export type ServerAddress =
   | { readonly transport: "unix"; readonly directory: string; readonly port: number }
   | {
@@ -22,7 +25,10 @@ export type Endpoint =
       readonly roleName: string;
     }
   | {
-      /** Behind a compute host, by its name in `COMPUTE_HOST_URLS`; the host knows the compute by its id. */
+      /**
+       * Behind a compute host, by its name in `COMPUTE_HOST_URLS`; the host knows the compute by
+       * its id.
+       */
       readonly via: "compute";
       readonly host: string;
       readonly computeId: string;
@@ -44,13 +50,15 @@ export function unixSocketPath(address: { directory: string; port: number }): st
 }
 
 /**
- * One administered server from `name=postgres://user:password@host:port/database`, or null. A unix socket is written
- * `postgres://user:password@/database?host=/directory&port=5432`. Without a name, the host and port are the name.
+ * One administered server from `name=postgres://user:password@host:port/database`, or null. A unix
+ * socket is written `postgres://user:password@/database?host=/directory&port=5432`. Without a name,
+ * the host and port are the name.
  */
 export function parseAdminServer(text: string): AdminServer | null {
   const named = /^([a-z][a-z0-9-]{0,39})=(.+)$/.exec(text);
   const address = named?.[2] ?? text;
-  // The WHATWG parser refuses an empty host in a URL with credentials; a placeholder stands in for it.
+  // The WHATWG parser refuses an empty host in a URL with credentials; a placeholder stands in for
+  // it.
   const match = /^postgres(?:ql)?:\/\/(?:([^@/?]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/.exec(
     address,
   );
@@ -104,7 +112,9 @@ export type ComputeHostAddress = {
   readonly unixSocket: string | null;
 };
 
-/** Hosts from `name=unix:/path/to.sock,other=http://host:port`, or null where the list is malformed. */
+/**
+ * Hosts from `name=unix:/path/to.sock,other=http://host:port`, or null where the list is malformed.
+ */
 export function parseComputeHosts(text: string): readonly ComputeHostAddress[] | null {
   const hosts: ComputeHostAddress[] = [];
   for (const part of text.split(",")) {

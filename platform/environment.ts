@@ -1,6 +1,6 @@
 /**
- * Reading configuration from environment variables. A reader notes every fault and `finish` reports them all at
- * once, so that a misconfigured service is put right in one go.
+ * Reading configuration from environment variables. A reader notes every fault and `finish` reports
+ * them all at once, so that a misconfigured service is put right in one go.
  */
 
 export type Environment = Readonly<Record<string, string | undefined>>;

@@ -1,8 +1,8 @@
 /**
  * Identifiers of the domain and the rules that names must follow.
  *
- * An identifier is a prefix and lower-case base32 (RFC 4648 alphabet), so that it is valid as a PostgreSQL
- * role or database name without quoting, and as a host name label.
+ * An identifier is a prefix and lower-case base32 (RFC 4648 alphabet), so that it is valid as a
+ * PostgreSQL role or database name without quoting, and as a host name label.
  */
 
 export type OrgId = string & { readonly __brand: "OrgId" };
@@ -36,7 +36,10 @@ export function newTokenId(random: RandomBytes = cryptoRandomBytes): TokenId {
   return `tok_${randomBase32(random)}` as TokenId;
 }
 
-/** The OrgId that `text` spells, or null. Ids are taken up to 40 characters so that imported orgs keep theirs. */
+/**
+ * The OrgId that `text` spells, or null. Ids are taken up to 40 characters so that imported orgs
+ * keep theirs.
+ */
 export function parseOrgId(text: string): OrgId | null {
   return /^org_[a-z2-7]{6,40}$/.test(text) ? (text as OrgId) : null;
 }
@@ -57,7 +60,10 @@ export function isDatabaseName(text: string): boolean {
   return /^[a-z][a-z0-9_-]{0,39}$/.test(text);
 }
 
-/** What an org may be called; names are for people, need not be unique, and are never part of an address. */
+/**
+ * What an org may be called; names are for people, need not be unique, and are never part of an
+ * address.
+ */
 export const ORG_NAME_RULE =
   "An org name has 1 to 80 characters, none of them a control character, and no space at either end.";
 

@@ -1,6 +1,6 @@
 /**
- * Structured logging: one JSON object per line, so that a machine can read it and a person can grep it. Secrets are
- * never passed in: there is no redaction to rely on.
+ * Structured logging: one JSON object per line, so that a machine can read it and a person can grep
+ * it. Secrets are never passed in: there is no redaction to rely on.
  */
 
 export type LogLevel = "debug" | "info" | "warn" | "error";

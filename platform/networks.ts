@@ -18,8 +18,8 @@ export function parseNetwork(text: string): string | null {
 }
 
 /**
- * Whether a client with this address may come: where no networks are listed, everyone may. An IPv4 client may be written
- * as IPv6 (`::ffff:203.0.113.9`), as sockets for both do.
+ * Whether a client with this address may come: where no networks are listed, everyone may. An IPv4
+ * client may be written as IPv6 (`::ffff:203.0.113.9`), as sockets for both do.
  */
 export function networksAllow(networks: readonly string[], address: string): boolean {
   if (networks.length === 0) return true;

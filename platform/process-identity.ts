@@ -1,6 +1,6 @@
 /**
- * Telling one process from another that later got the same pid: whoever records a pid in a file, to find the process
- * again after a crash, records its start mark with it.
+ * Telling one process from another that later got the same pid: whoever records a pid in a file, to
+ * find the process again after a crash, records its start mark with it.
  */
 import { spawnSync } from "node:child_process";
 import { readFileSync, readlinkSync } from "node:fs";
@@ -11,7 +11,10 @@ export type ProcessIdentity = {
   readonly startMark: string;
 };
 
-/** The identity of the process that has `pid` now, or null where there is none (a zombie counts as none). */
+/**
+ * The identity of the process that has `pid` now, or null where there is none (a zombie counts as
+ * none).
+ */
 export function identifyProcess(pid: number): ProcessIdentity | null {
   if (!Number.isInteger(pid) || pid < 1) return null;
   const startMark = process.platform === "linux" ? linuxStartMark(pid) : portableStartMark(pid);
@@ -56,7 +59,8 @@ export function commandLineOf(pid: number): string | null {
 function linuxStartMark(pid: number): string | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The command, in parentheses, may itself hold spaces and parentheses: fields are counted after the last one.
+    // The command, in parentheses, may itself hold spaces and parentheses: fields are counted after
+    // the last one.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     const [state] = fields;
     const startTicks = fields[19];

@@ -159,8 +159,9 @@ export function engineLimits(limits: TierLimits): Pick<PlacedDatabase, "tempFile
 }
 
 /**
- * Holds the roles of an org to the limits of its tier, wherever it has databases; to be called when the tier has changed.
- * A server that is away is left as it was and logged: provisioning, repairs and the next change set it right.
+ * Holds the roles of an org to the limits of its tier, wherever it has databases; to be called when
+ * the tier has changed. A server that is away is left as it was and logged: provisioning, repairs
+ * and the next change set it right.
  */
 export async function applyOrgLimits(parts: ProvisioningParts, orgId: OrgId): Promise<void> {
   const done = new Set<string>();

@@ -1,6 +1,6 @@
 /**
- * SCRAM-SHA-256 (RFC 5802, RFC 7677): verifiers, and the two sides of the exchange as pure functions.
- * Used with clients (O7s is the server) and with upstreams (O7s is the client).
+ * SCRAM-SHA-256 (RFC 5802, RFC 7677): verifiers, and the two sides of the exchange as pure
+ * functions. Used with clients (O7s is the server) and with upstreams (O7s is the client).
  */
 import { createHash, createHmac, pbkdf2Sync, timingSafeEqual } from "node:crypto";
 
@@ -17,7 +17,10 @@ const hmac = (key: Uint8Array, text: string): Buffer =>
   createHmac("sha256", key).update(text).digest();
 const sha256 = (data: Uint8Array): Buffer => createHash("sha256").update(data).digest();
 
-/** PBKDF2 of a password: the slow step, whose result a client may cache per (password, salt, iterations). */
+/**
+ * PBKDF2 of a password: the slow step, whose result a client may cache per (password, salt,
+ * iterations).
+ */
 export function saltPassword(password: string, parameters: ScramParameters): Uint8Array {
   const normalized = password.normalize("NFKC");
   return pbkdf2Sync(normalized, parameters.salt, parameters.iterations, 32, "sha256");
@@ -28,7 +31,10 @@ export function deriveKeys(password: string, parameters: ScramParameters): Scram
   return { storedKey: sha256(hmac(salted, "Client Key")), serverKey: hmac(salted, "Server Key") };
 }
 
-/** The text form that PostgreSQL keeps in `pg_authid.rolpassword` and takes in `ALTER ROLE … PASSWORD`. */
+/**
+ * The text form that PostgreSQL keeps in `pg_authid.rolpassword` and takes in `ALTER ROLE …
+ * PASSWORD`.
+ */
 export function formatVerifier(verifier: ScramVerifier): string {
   const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64");
   return `SCRAM-SHA-256$${verifier.iterations}:${base64(verifier.salt)}$${base64(verifier.storedKey)}:${base64(verifier.serverKey)}`;
@@ -48,8 +54,9 @@ export function parseVerifier(text: string): ScramVerifier | null {
 }
 
 /**
- * Whether `proof` was made with the secret behind `keys`: ClientKey = Proof XOR HMAC(StoredKey, AuthMessage),
- * and H(ClientKey) must be StoredKey. The comparison takes the same time whatever the answer.
+ * Whether `proof` was made with the secret behind `keys`: ClientKey = Proof XOR HMAC(StoredKey,
+ * AuthMessage), and H(ClientKey) must be StoredKey. The comparison takes the same time whatever the
+ * answer.
  */
 export function verifyProof(keys: ScramKeys, authMessage: string, proof: Uint8Array): boolean {
   if (proof.length !== 32) return false;

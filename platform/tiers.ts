@@ -1,5 +1,6 @@
 /**
- * The tiers and their limits, where the proxy and the control plane read them. Prices live in `billing/`.
+ * The tiers and their limits, where the proxy and the control plane read them. Prices live in
+ * `billing/`.
  */
 
 export const TIERS = ["FREE", "STARTER", "PRO", "ENTERPRISE"] as const;
@@ -19,13 +20,17 @@ export type TierLimits = {
   /** What one session's temporary files take on a shared server. */
   readonly tempFileLimitBytes: number;
   /**
-   * The most that the planner of a shared server may expect a statement to cost, in its own units (a page read in
-   * sequence is 1), or null where there is no bound. Generous: it is there for the missing join condition.
+   * The most that the planner of a shared server may expect a statement to cost, in its own units
+   * (a page read in sequence is 1), or null where there is no bound. Generous: it is there for the
+   * missing join condition.
    */
   readonly queryCostMax: number | null;
   /** Idleness after which a compute is suspended. */
   readonly computeIdleMs: number;
-  /** How long a session that holds state (LISTEN, temporary tables) keeps an otherwise idle compute awake. */
+  /**
+   * How long a session that holds state (LISTEN, temporary tables) keeps an otherwise idle compute
+   * awake.
+   */
   readonly statefulIdleMs: number;
   readonly included: Allowance;
   /** What happens beyond the allowance. */
@@ -136,7 +141,9 @@ export type LimitOverrides = {
   readonly limitQps?: number;
 };
 
-/** Bounds that an override must keep, so that a slip of the finger cannot take the platform down. */
+/**
+ * Bounds that an override must keep, so that a slip of the finger cannot take the platform down.
+ */
 export const OVERRIDE_MAX = { connections: 10_000, limitQps: 1_000_000 } as const;
 
 export function parseTier(text: string): Tier | null {

@@ -1,6 +1,7 @@
 /**
- * The passwords by which O7s logs in to the databases behind it. They are derived from the master key, never
- * stored: whoever holds the key can compute them, and raising the generation changes them.
+ * The passwords by which O7s logs in to the databases behind it. They are derived from the master
+ * key, never stored: whoever holds the key can compute them, and raising the generation changes
+ * them.
  */
 import { createHash, createHmac } from "node:crypto";
 import { deriveKeys, formatVerifier, SCRAM_ITERATIONS } from "./scram.ts";
@@ -19,8 +20,9 @@ export function upstreamPassword(key: MasterKey, role: string, generation: numbe
 }
 
 /**
- * The verifier to give to `ALTER ROLE … PASSWORD`, so that the password itself never reaches a server's log.
- * Its salt is derived too: setting it again changes nothing, and a connected client may cache its salted password.
+ * The verifier to give to `ALTER ROLE … PASSWORD`, so that the password itself never reaches a
+ * server's log. Its salt is derived too: setting it again changes nothing, and a connected client
+ * may cache its salted password.
  */
 export function upstreamVerifier(key: MasterKey, role: string, generation: number): string {
   const salt = createHash("sha256")

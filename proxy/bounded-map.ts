@@ -1,4 +1,6 @@
-/** A map that holds at most so many entries; when it is full, the one that was set longest ago goes. */
+/**
+ * A map that holds at most so many entries; when it is full, the one that was set longest ago goes.
+ */
 export class BoundedMap<K, V> {
   readonly #entries = new Map<K, V>();
   readonly #entriesMax: number;

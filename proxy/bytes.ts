@@ -1,4 +1,7 @@
-/** Reading bytes at offsets that the caller has checked: the one place where an unchecked index is taken. */
+/**
+ * Reading bytes at offsets that the caller has checked: the one place where an unchecked index is
+ * taken.
+ */
 
 export function byteAt(bytes: Uint8Array, at: number): number {
   return bytes[at] as number;
@@ -16,8 +19,8 @@ export function uint32At(bytes: Uint8Array, at: number): number {
 }
 
 /**
- * `bytes[start, end)` as text, a character for each byte. Called on the bytes themselves: a Buffer made over the same
- * memory would cost more than all the rest.
+ * `bytes[start, end)` as text, a character for each byte. Called on the bytes themselves: a Buffer
+ * made over the same memory would cost more than all the rest.
  */
 export function textAt(bytes: Uint8Array, start: number, end: number): string {
   return Buffer.prototype.toString.call(bytes, "latin1", start, Math.max(start, end));
@@ -30,8 +33,8 @@ export function zeroIn(bytes: Uint8Array, start: number, end: number): number {
 }
 
 /**
- * A copy of `bytes[start, end)` in memory of its own. `slice` is none on a Buffer, which is what sockets hand out: there
- * it is a view that keeps all of what was read with it alive.
+ * A copy of `bytes[start, end)` in memory of its own. `slice` is none on a Buffer, which is what
+ * sockets hand out: there it is a view that keeps all of what was read with it alive.
  */
 export function copyOf(bytes: Uint8Array, start = 0, end = bytes.length): Uint8Array {
   return new Uint8Array(bytes.subarray(start, end));

@@ -1,7 +1,7 @@
 /**
- * The leases that this proxy holds on computes. A query is only sent to a compute on which a lease runs, so it cannot
- * meet one that is stopping; a lease is renewed while there is traffic, so that the compute stops once there has been
- * none for the tier's idle time.
+ * The leases that this proxy holds on computes. A query is only sent to a compute on which a lease
+ * runs, so it cannot meet one that is stopping; a lease is renewed while there is traffic, so that
+ * the compute stops once there has been none for the tier's idle time.
  */
 import { type ComputeHost, ComputeHostError } from "../platform/compute-host.ts";
 import type { ServerAddress } from "../platform/endpoints.ts";
@@ -22,7 +22,10 @@ export type ComputeLeasesOptions = {
 
 /** How often leases are looked at; those with traffic since the last look are renewed. */
 const RENEWAL_INTERVAL_MS = 500;
-/** A lease this close to its end may run out before it is renewed: it is not trusted with another query. */
+/**
+ * A lease this close to its end may run out before it is renewed: it is not trusted with another
+ * query.
+ */
 const MARGIN_MS = 2 * RENEWAL_INTERVAL_MS;
 
 type Waking = Promise<RunningCompute | Denial>;
@@ -63,7 +66,10 @@ export class ComputeLease {
     return this.#acquireOnce();
   }
 
-  /** Notes that the compute is in use without a query: an open transaction, session state, a running statement. */
+  /**
+   * Notes that the compute is in use without a query: an open transaction, session state, a running
+   * statement.
+   */
   touch(nowMs: number): void {
     this.#lastUseMs = nowMs;
     this.#touched = true;
@@ -74,12 +80,16 @@ export class ComputeLease {
     return this.users.size === 0 && this.#running === null && this.#waking === null;
   }
 
-  /** Called on a timer. Renews the lease if there has been traffic, otherwise lets it run out and tells the users. */
+  /**
+   * Called on a timer. Renews the lease if there has been traffic, otherwise lets it run out and
+   * tells the users.
+   */
   keep(nowMs: number): void {
     this.#touched = false;
     for (const user of this.users) user.keepAwake(nowMs, this);
     if (this.#waking !== null) return;
-    // Past queries renew the lease of a compute that runs; one that has gone is only brought back for who needs it now.
+    // Past queries renew the lease of a compute that runs; one that has gone is only brought back
+    // for who needs it now.
     if (this.#touched || (this.#running !== null && this.#lastUseMs > this.#lastRenewalMs)) {
       this.#acquireOnce().catch(() => {}); // A failure is answered to whoever queries next.
     } else if (this.#running === null) {
@@ -152,7 +162,9 @@ export class ComputeLeases {
     }, RENEWAL_INTERVAL_MS);
   }
 
-  /** The lease for a compute, made when it is first asked for; null when no such host is configured. */
+  /**
+   * The lease for a compute, made when it is first asked for; null when no such host is configured.
+   */
   lease(host: string, computeId: DatabaseId): ComputeLease | null {
     let lease = this.#leases.get(computeId);
     if (lease === undefined) {

@@ -102,7 +102,10 @@ function readWorkers(read: EnvironmentReader) {
   return {
     /** Processes that serve, each of them with all layers. */
     workers,
-    /** Which of them this is, from 1 on; 0 for a proxy that serves alone, and for the primary of several workers. */
+    /**
+     * Which of them this is, from 1 on; 0 for a proxy that serves alone, and for the primary of
+     * several workers.
+     */
     worker,
     strangersMax: share(read.integer("O7S_UNAUTHENTICATED_MAX", 1_000, { min: 1, max: 100_000 })),
     poolMax: share(read.integer("O7S_POOL_MAX", 20, { min: 1, max: 1_000 })),

@@ -1,7 +1,8 @@
 /**
- * Denials: refusals by a layer. One shape for every protocol; each protocol folder encodes it in its own error form.
- * The message tells the client what happened and which limit it met, the hint what to do next; neither tells anything
- * about other tenants or about the inside of the platform. The log text is for operators.
+ * Denials: refusals by a layer. One shape for every protocol; each protocol folder encodes it in
+ * its own error form. The message tells the client what happened and which limit it met, the hint
+ * what to do next; neither tells anything about other tenants or about the inside of the platform.
+ * The log text is for operators.
  */
 import { type Database, databaseAddress } from "../platform/databases.ts";
 import type { LogLevel } from "../platform/log.ts";

@@ -1,6 +1,7 @@
 /**
- * Draining: how a proxy that is being replaced parts from its sessions. It takes no more connections; those that it has
- * are ended at moments when nothing of theirs is lost, gently at first, and at the deadline whatever they do.
+ * Draining: how a proxy that is being replaced parts from its sessions. It takes no more
+ * connections; those that it has are ended at moments when nothing of theirs is lost, gently at
+ * first, and at the deadline whatever they do.
  */
 import type { SessionRegistry } from "./session.ts";
 
@@ -8,9 +9,14 @@ import type { SessionRegistry } from "./session.ts";
 export type Parting = {
   /** For so long they have neither sent nor got anything. */
   readonly quietMs: number;
-  /** Or their answer is just leaving: in one piece with it goes the end, which the client sees before it acts again. */
+  /**
+   * Or their answer is just leaving: in one piece with it goes the end, which the client sees
+   * before it acts again.
+   */
   readonly withAnswer: boolean;
-  /** Whether what they hold on their connection (temporary tables, advisory locks, …) may be lost. */
+  /**
+   * Whether what they hold on their connection (temporary tables, advisory locks, …) may be lost.
+   */
   readonly stateToo: boolean;
 };
 
@@ -28,16 +34,20 @@ export type DrainOptions = {
 
 /** Longer than clients pause between two statements of one piece of work. */
 const QUIET_MS = 500;
-/** Shorter, for those that would not leave by themselves, but long enough that no statement is likely on its way. */
+/**
+ * Shorter, for those that would not leave by themselves, but long enough that no statement is
+ * likely on its way.
+ */
 const PAUSE_MS = 50;
 /** Short-lived connections come to their own end within this. */
 const GENTLE_MS_MAX = 2_000;
 const LOOK_INTERVAL_MS = 50;
 
 /**
- * Resolves when every session has gone, or at the deadline; says how many are left then. Sessions are asked in three
- * steps: the quiet ones; then, after a moment, the busy ones between two transactions; and when half of the time has
- * passed those that hold state too, which would end with the proxy anyway.
+ * Resolves when every session has gone, or at the deadline; says how many are left then. Sessions
+ * are asked in three steps: the quiet ones; then, after a moment, the busy ones between two
+ * transactions; and when half of the time has passed those that hold state too, which would end
+ * with the proxy anyway.
  */
 export async function drainSessions(options: DrainOptions): Promise<number> {
   const { sessions, drainMs, nowMs, hurried } = options;

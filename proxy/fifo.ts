@@ -1,4 +1,7 @@
-/** A queue whose ends both cost the same however long it is; an array's `shift` moves all that is behind. */
+/**
+ * A queue whose ends both cost the same however long it is; an array's `shift` moves all that is
+ * behind.
+ */
 export class Fifo<T> {
   #entries: (T | undefined)[] = [];
   #head = 0;

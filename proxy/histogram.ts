@@ -1,6 +1,12 @@
-/** Histograms of durations with buckets that are fixed when they are made: noting one is two additions, without memory. */
+/**
+ * Histograms of durations with buckets that are fixed when they are made: noting one is two
+ * additions, without memory.
+ */
 
-/** Upper bounds in milliseconds, for anything from a query on a warm cache to one that meets its timeout. */
+/**
+ * Upper bounds in milliseconds, for anything from a query on a warm cache to one that meets its
+ * timeout.
+ */
 const BOUNDS_MS = [
   0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000,
 ] as const;

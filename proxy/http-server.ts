@@ -32,7 +32,8 @@ export function serveHttp(options: HttpServerOptions): HttpServer {
         return Response.json({ error: "method not allowed" }, { status: 405 });
       }
       if (pathname === "/healthz") {
-        // Whoever answers is alive: restarting a proxy does not bring a control plane back, and ends every session.
+        // Whoever answers is alive: restarting a proxy does not bring a control plane back, and
+        // ends every session.
         const draining = options.draining();
         const health = { ok: !draining, draining, troubles: await options.troubles() };
         return Response.json(health, { status: draining ? 503 : 200 });

@@ -1,6 +1,6 @@
 /**
- * How many lines a source may log: none may drown the others' lines or fill a disk, whatever it does. What is left out is
- * counted and told with the next line that is not.
+ * How many lines a source may log: none may drown the others' lines or fill a disk, whatever it
+ * does. What is left out is counted and told with the next line that is not.
  */
 import { BoundedMap } from "./bounded-map.ts";
 
@@ -33,7 +33,10 @@ export class LogBudget {
       totalPerSecond === undefined ? null : { lines: totalPerSecond, sinceMs: nowMs(), leftOut: 0 };
   }
 
-  /** How many lines of the source have been left out since its last one, or null where this one is to be left out too. */
+  /**
+   * How many lines of the source have been left out since its last one, or null where this one is
+   * to be left out too.
+   */
   take(source: string): number | null {
     const { nowMs, burst, perSecond, totalPerSecond } = this.#options;
     const now = nowMs();

@@ -1,4 +1,7 @@
-/** Starts O7s: reads the configuration, builds the layers, opens the ports, and takes them down again. */
+/**
+ * Starts O7s: reads the configuration, builds the layers, opens the ports, and takes them down
+ * again.
+ */
 import { createHmac, randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -43,7 +46,10 @@ const nowMs = (): number => performance.now();
 const TICK_MS = 250;
 
 type Running = {
-  /** Takes no more connections, and resolves when the sessions have gone, in patience or, once hurried, without. */
+  /**
+   * Takes no more connections, and resolves when the sessions have gone, in patience or, once
+   * hurried, without.
+   */
   drain(hurried: AbortSignal): Promise<void>;
   close(): Promise<void>;
 };
@@ -260,7 +266,8 @@ function openPorts(
     async drain(hurried) {
       draining = true;
       postgres.stopAccepting();
-      // A successor on the same port answers from now on. Without one, this process says that it is going.
+      // A successor on the same port answers from now on. Without one, this process says that it is
+      // going.
       if (configuration.reusePort) http.stopAccepting();
       layers.log.info("draining", { sessions: sessions.size, drainMs: configuration.drainMs });
       const left = await drainSessions({

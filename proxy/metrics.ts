@@ -1,6 +1,6 @@
 /**
- * Metrics in the Prometheus text format. The hot path adds to plain fields; text is only made when somebody asks. Labels
- * never hold an org or a database, so their number is bounded.
+ * Metrics in the Prometheus text format. The hot path adds to plain fields; text is only made when
+ * somebody asks. Labels never hold an org or a database, so their number is bounded.
  */
 import { TIERS, type Tier } from "../platform/tiers.ts";
 import { Histogram } from "./histogram.ts";
@@ -26,8 +26,8 @@ class LabelledCounter {
 }
 
 /**
- * PostgreSQL's classes of SQLSTATE (documentation, appendix A). A tenant can raise errors with codes of its own: those
- * count together, or labels would be without bound.
+ * PostgreSQL's classes of SQLSTATE (documentation, appendix A). A tenant can raise errors with
+ * codes of its own: those count together, or labels would be without bound.
  */
 const SQLSTATE_CLASSES: ReadonlySet<string> = new Set(
   (
@@ -61,7 +61,10 @@ export class ProxyMetrics {
   readonly #denials = new LabelledCounter();
   readonly #failures = new LabelledCounter();
 
-  /** From a statement's start to the end of its reply, by tier; to be asked for once, not for each statement. */
+  /**
+   * From a statement's start to the end of its reply, by tier; to be asked for once, not for each
+   * statement.
+   */
   statementTimes(protocol: string): Readonly<Record<Tier, Histogram>> {
     const known = this.#statements.get(protocol);
     if (known !== undefined) return known;

@@ -1,6 +1,7 @@
 /**
- * Writing to a socket that may not take everything: what it does not take is kept, in order, until it drains. Its owner
- * stops reading from the other side meanwhile, so what is kept is at most what had been read by then.
+ * Writing to a socket that may not take everything: what it does not take is kept, in order, until
+ * it drains. Its owner stops reading from the other side meanwhile, so what is kept is at most what
+ * had been read by then.
  */
 import { copyOf } from "./bytes.ts";
 
@@ -27,7 +28,9 @@ export class Outbox {
     return this.#backlogBytes;
   }
 
-  /** Writes `bytes[start, end)`. True when nothing is kept back. Bytes that must wait are copied. */
+  /**
+   * Writes `bytes[start, end)`. True when nothing is kept back. Bytes that must wait are copied.
+   */
   write(bytes: Uint8Array, start = 0, end = bytes.length): boolean {
     let at = start;
     if (this.#backlogBytes === 0 && at < end)

@@ -1,6 +1,7 @@
 /**
- * The seven layers, in order. A connection passes `openSession` once, a request passes `admitRequest` each time; what is
- * left of the seventh layer, running the query, is `layers/query-execution.ts` and the protocol's own relay.
+ * The seven layers, in order. A connection passes `openSession` once, a request passes
+ * `admitRequest` each time; what is left of the seventh layer, running the query, is
+ * `layers/query-execution.ts` and the protocol's own relay.
  */
 import type { DatabaseKind } from "../platform/databases.ts";
 import type { OrgId } from "../platform/ids.ts";
@@ -67,7 +68,10 @@ export function isDenial(value: object): value is Denial {
 
 let lastSessionId = 0;
 
-/** What a connection passes before it is a session. Its slot and limiter are given back by `closeSession`. */
+/**
+ * What a connection passes before it is a session. Its slot and limiter are given back by
+ * `closeSession`.
+ */
 export async function openSession(layers: Layers, hello: Hello): Promise<Session | Denial> {
   // 1 Authentication: which org is this?
   const attempt = await layers.authentication.begin(hello.user, hello.address);
@@ -114,8 +118,8 @@ export async function openSession(layers: Layers, hello: Hello): Promise<Session
 }
 
 /**
- * The tenant as it is now. A database that has just been made may be ready before its announcement is here, so one that
- * lacks the database asked for is loaded anew.
+ * The tenant as it is now. A database that has just been made may be ready before its announcement
+ * is here, so one that lacks the database asked for is loaded anew.
  */
 async function newestTenant(layers: Layers, known: Tenant, database: string): Promise<Tenant> {
   const tenant = layers.currentTenant(known.orgId) ?? known;
@@ -129,12 +133,16 @@ export function closeSession(layers: Layers, session: Session): void {
   session.slot.release();
 }
 
-/** What the layers say to a request: go on, wait for a turn, wait for the compute to wake, or a denial. */
+/**
+ * What the layers say to a request: go on, wait for a turn, wait for the compute to wake, or a
+ * denial.
+ */
 export type Admission = "run" | "throttled" | "asleep" | Denial;
 
 /**
- * What each request passes before it runs. `arrivedMs` is when it was read; `mayDeny` is false inside a transaction,
- * where an error would lie about the transaction's state; `paid` says that its turn has come after a wait.
+ * What each request passes before it runs. `arrivedMs` is when it was read; `mayDeny` is false
+ * inside a transaction, where an error would lie about the transaction's state; `paid` says that
+ * its turn has come after a wait.
  */
 export function admitRequest(
   layers: Layers,
@@ -161,8 +169,8 @@ export function admitRequest(
   // 5 Database router: is it awake?
   if (session.route.open(nowMs) === null) return "asleep";
 
-  // 6 Usage tracker: `session.meter` starts when the request is sent, and counts its replies as they come.
-  // 7 Query execution: the protocol sends it over a connection of the database's pool.
+  // 6 Usage tracker: `session.meter` starts when the request is sent, and counts its replies as
+  // they come. 7 Query execution: the protocol sends it over a connection of the database's pool.
   return "run";
 }
 
@@ -185,7 +193,10 @@ export function applyTenantChange(layers: Layers, orgId: OrgId, tenant: Tenant |
   if (tenant !== null) layers.gate.limitChanged(tenant);
 }
 
-/** Ends so many of an org's sessions for want of places, the youngest first; returns how many it could. */
+/**
+ * Ends so many of an org's sessions for want of places, the youngest first; returns how many it
+ * could.
+ */
 export function endYoungest(layers: Layers, orgId: OrgId, count: number): number {
   const ended = layers.sessions.of(orgId).slice(-count);
   for (const session of ended) {

@@ -31,12 +31,18 @@ export type Session = {
   readonly route: Route;
   readonly limiter: OrgLimiter;
   readonly meter: UsageMeter;
-  /** How the protocol ends it: with the denial in its own form, after what is under way has been cut. */
+  /**
+   * How the protocol ends it: with the denial in its own form, after what is under way has been
+   * cut.
+   */
   end: (denial: Denial) => void;
   /** Called every second, for the time limits that O7s keeps itself. */
   tick: (nowMs: number) => void;
   activity: () => SessionActivity;
-  /** The proxy is being replaced: ends the session if it is one of those that may end now, or when it becomes one. */
+  /**
+   * The proxy is being replaced: ends the session if it is one of those that may end now, or when
+   * it becomes one.
+   */
   part: (parting: Parting, nowMs: number) => void;
 };
 

@@ -4,7 +4,10 @@ import type { Log } from "../platform/log.ts";
 import type { LogBudget } from "./log-budget.ts";
 import type { Session } from "./session.ts";
 
-/** A statement without its constants, and what all statements have in common that differ in nothing else. */
+/**
+ * A statement without its constants, and what all statements have in common that differ in nothing
+ * else.
+ */
 export type Fingerprint = { readonly text: string; readonly hash: string };
 
 export type SlowStatement = {

@@ -1,6 +1,6 @@
 /**
- * A limit on what anybody may send, without having logged in, per subnet of the network: a /24 of IPv4 or a /64 of IPv6 is
- * what one party has at little cost.
+ * A limit on what anybody may send, without having logged in, per subnet of the network: a /24 of
+ * IPv4 or a /64 of IPv6 is what one party has at little cost.
  */
 import { isIPv4 } from "node:net";
 import { plainAddress } from "../platform/networks.ts";
@@ -36,8 +36,8 @@ export class SubnetLimit {
 }
 
 /**
- * Whom an address is taken for: itself, or the first 64 bits of an IPv6 one, because whoever has one of those addresses
- * has all of them.
+ * Whom an address is taken for: itself, or the first 64 bits of an IPv6 one, because whoever has
+ * one of those addresses has all of them.
  */
 export function partyOf(address: string): string {
   const plain = plainAddress(address);

@@ -1,6 +1,7 @@
 /**
- * Tenants in process: loaded once from the directory, replaced when the control plane announces a change. What is in
- * here may be used while the control plane is away; what is not here cannot log in then.
+ * Tenants in process: loaded once from the directory, replaced when the control plane announces a
+ * change. What is in here may be used while the control plane is away; what is not here cannot log
+ * in then.
  */
 import type { OrgId } from "../platform/ids.ts";
 import type { Log } from "../platform/log.ts";
@@ -10,9 +11,13 @@ import { BoundedMap } from "./bounded-map.ts";
 export type TenantCacheOptions = {
   readonly directory: TenantDirectory;
   readonly log: Log;
-  /** Called with the new state of a tenant that was cached and has changed; null when it is gone. */
+  /**
+   * Called with the new state of a tenant that was cached and has changed; null when it is gone.
+   */
   readonly changed: (orgId: OrgId, tenant: Tenant | null) => void;
-  /** Orgs with open sessions: their changes matter even when their entry has made room for others. */
+  /**
+   * Orgs with open sessions: their changes matter even when their entry has made room for others.
+   */
   readonly liveOrgs: { has(orgId: OrgId): boolean; keys(): Iterable<OrgId> };
 };
 
@@ -29,7 +34,9 @@ export class TenantCache {
   readonly #tenants = new BoundedMap<OrgId, Tenant>(TENANTS_MAX);
   readonly #unknown = new BoundedMap<OrgId, true>(UNKNOWN_MAX);
   readonly #loading = new Map<OrgId, Promise<Tenant | null>>();
-  /** Raised by each announcement, so that a load that began before it is not taken for the present. */
+  /**
+   * Raised by each announcement, so that a load that began before it is not taken for the present.
+   */
   readonly #announced = new Map<OrgId, number>();
   #subscription: { close(): Promise<void> } | null = null;
 
@@ -63,7 +70,10 @@ export class TenantCache {
     await this.#subscription?.close();
   }
 
-  /** The tenant, from here or from the directory; concurrent calls share one load. Rejects when that fails. */
+  /**
+   * The tenant, from here or from the directory; concurrent calls share one load. Rejects when that
+   * fails.
+   */
   find(orgId: OrgId): Promise<Tenant | null> {
     const tenant = this.#tenants.get(orgId);
     if (tenant !== undefined) return Promise.resolve(tenant);
@@ -77,8 +87,8 @@ export class TenantCache {
   }
 
   /**
-   * The tenant as the directory has it from now on, whatever is here: for what may just have been made, and whose
-   * announcement is still on its way. Rejects when the directory cannot be asked.
+   * The tenant as the directory has it from now on, whatever is here: for what may just have been
+   * made, and whose announcement is still on its way. Rejects when the directory cannot be asked.
    */
   async reload(orgId: OrgId): Promise<Tenant | null> {
     // A load that is under way may have read its answer before.

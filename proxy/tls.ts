@@ -1,4 +1,7 @@
-/** The certificate that clients see: the operator's own, or a self-signed one that is made at the first start. */
+/**
+ * The certificate that clients see: the operator's own, or a self-signed one that is made at the
+ * first start.
+ */
 import { createHash, X509Certificate } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +16,9 @@ export type Certificate = {
 const VALID_DAYS = 3_650;
 const DAY_MS = 86_400_000;
 
-/** Reads the operator's certificate chain and key. Throws with the reason when either is unusable. */
+/**
+ * Reads the operator's certificate chain and key. Throws with the reason when either is unusable.
+ */
 export function loadCertificate(certPath: string, keyPath: string): Certificate {
   return certificateOf(readFileSync(keyPath, "utf8"), readFileSync(certPath, "utf8"));
 }
@@ -55,7 +60,8 @@ function writeWhole(path: string, text: string, mode: number): void {
 
 function certificateOf(key: string, cert: string): Certificate {
   const leaf = new X509Certificate(cert);
-  // RFC 5929 section 4.1: the hash of the certificate's signature, but SHA-256 in place of MD5 and SHA-1.
+  // RFC 5929 section 4.1: the hash of the certificate's signature, but SHA-256 in place of MD5 and
+  // SHA-1.
   const signature = leaf.signatureAlgorithm?.toLowerCase() ?? "";
   const hash = /sha(384|512)/.exec(signature)?.[0] ?? "sha256";
   return { key, cert, certificateHash: createHash(hash).update(leaf.raw).digest() };

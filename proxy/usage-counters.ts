@@ -1,12 +1,14 @@
 /**
  * The usage tracker's memory: counters in a file that is mapped into this process.
  *
- * An addition is a store into shared pages, so what was counted survives `kill -9` at no cost. Each file has one writer
- * and an id of its own; its totals only grow. A file that a dead worker left is read, reported under its id, and removed.
+ * An addition is a store into shared pages, so what was counted survives `kill -9` at no cost. Each
+ * file has one writer and an id of its own; its totals only grow. A file that a dead worker left is
+ * read, reported under its id, and removed.
  *
- * Layout: a header of 128 bytes (magic, then a line that names the writer's process), then slots of 128 bytes: a length-prefixed key of at most
- * 71 bytes ("org database") at offset 0, and at offset 72 one float64 per quantity. A slot is taken by writing its key
- * before its length, so that a kill in between leaves it free.
+ * Layout: a header of 128 bytes (magic, then a line that names the writer's process), then slots of
+ * 128 bytes: a length-prefixed key of at most 71 bytes ("org database") at offset 0, and at offset
+ * 72 one float64 per quantity. A slot is taken by writing its key before its length, so that a kill
+ * in between leaves it free.
  */
 import {
   closeSync,
@@ -51,7 +53,10 @@ export class UsageCounters {
   readonly #files: CounterFile[] = [];
   readonly #slots = new Map<string, CounterSlot>();
 
-  /** `directory` must exist; the first file is made at once, so that a full disk is noticed at the start. */
+  /**
+   * `directory` must exist; the first file is made at once, so that a full disk is noticed at the
+   * start.
+   */
   constructor(directory: string) {
     this.#directory = directory;
     this.#files.push(CounterFile.create(directory));
@@ -98,7 +103,8 @@ export class CounterFile {
   static create(directory: string): CounterFile {
     const writerId = `o7s-${crypto.randomUUID()}`;
     const path = join(directory, `${writerId}${FILE_SUFFIX}`);
-    // Real blocks are written, not a hole: a store into a hole of a full disk would kill the process.
+    // Real blocks are written, not a hole: a store into a hole of a full disk would kill the
+    // process.
     const blank = new Uint8Array(FILE_BYTES);
     blank.set(new TextEncoder().encode(`${MAGIC}${describe(process.pid)}\n`));
     const file = openSync(path, "wx", 0o600);
@@ -141,7 +147,9 @@ export type LeftOverFile = CounterSnapshot & {
   readonly modifiedAtMs: number;
 };
 
-/** The files in `directory` whose writer is no more. One that cannot be read as ours is left alone. */
+/**
+ * The files in `directory` whose writer is no more. One that cannot be read as ours is left alone.
+ */
 export function leftOverFiles(directory: string): readonly LeftOverFile[] {
   const found: LeftOverFile[] = [];
   for (const name of readdirSync(directory)) {
@@ -162,7 +170,10 @@ export function leftOverFiles(directory: string): readonly LeftOverFile[] {
   return found;
 }
 
-/** A living process as text, null where there is none: its number alone does not tell it from a later one. */
+/**
+ * A living process as text, null where there is none: its number alone does not tell it from a
+ * later one.
+ */
 function describe(pid: number): string | null {
   const identity = identifyProcess(pid);
   return identity === null ? null : `${identity.pid} ${identity.startMark}`;

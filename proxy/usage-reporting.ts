@@ -1,4 +1,7 @@
-/** Reporting what the counters hold: one shipper per counter file, and the files that dead workers left. */
+/**
+ * Reporting what the counters hold: one shipper per counter file, and the files that dead workers
+ * left.
+ */
 import { rmSync } from "node:fs";
 import type { Sql } from "postgres";
 import type { Log } from "../platform/log.ts";
@@ -17,8 +20,8 @@ export type UsageReporting = {
 };
 
 /**
- * Reports for dead predecessors, then goes on reporting for this worker. A control plane that is away does not keep the
- * proxy from starting: what is counted stays in the files until it is back.
+ * Reports for dead predecessors, then goes on reporting for this worker. A control plane that is
+ * away does not keep the proxy from starting: what is counted stays in the files until it is back.
  */
 export async function startUsageReporting(parts: {
   readonly sql: Sql;
@@ -86,7 +89,8 @@ export async function startUsageReporting(parts: {
       });
   };
   check();
-  // A reader of usage waits for the writers that are known by then: nothing is counted before this one is.
+  // A reader of usage waits for the writers that are known by then: nothing is counted before this
+  // one is.
   await Promise.allSettled(shippers.values());
   const timer = setInterval(check, NEW_FILE_CHECK_MS);
 

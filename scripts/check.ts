@@ -4,7 +4,8 @@
  *   bun scripts/check.ts            all of it
  *   bun scripts/check.ts --no-tests only what needs no servers
  *
- * The last line tells how many tests passed and failed. The exit code is that of the first check that failed.
+ * The last line tells how many tests passed and failed. The exit code is that of the first check
+ * that failed.
  */
 import { join, resolve } from "node:path";
 
@@ -56,7 +57,10 @@ async function run(check: Check): Promise<number> {
   return code;
 }
 
-/** Runs the tests and says at the end how many there were: a runner that ran none has not proved anything. */
+/**
+ * Runs the tests and says at the end how many there were: a runner that ran none has not proved
+ * anything.
+ */
 async function runTests(): Promise<number> {
   // Real servers take longer than the runner's five seconds when a machine is busy.
   process.stdout.write("• tests\n");

@@ -30,8 +30,9 @@ export type PostgresBinaries = {
 export class PostgresUnavailableError extends Error {}
 
 /**
- * Finds PostgreSQL and makes it ready to run as `user`. Where that user cannot reach the package (a checkout in another
- * user's private home), it is copied once to `copiesDirectory`, which the user must be able to reach.
+ * Finds PostgreSQL and makes it ready to run as `user`. Where that user cannot reach the package (a
+ * checkout in another user's private home), it is copied once to `copiesDirectory`, which the user
+ * must be able to reach.
  */
 export function findPostgres(options: {
   user: ServerUser | null;
@@ -87,8 +88,9 @@ function tryDirectory(
 }
 
 /**
- * Lays the links between versions of libraries, which npm packages cannot hold. The package has an install script for
- * it, which package managers may skip. Links that exist are left as they are, so processes may do this side by side.
+ * Lays the links between versions of libraries, which npm packages cannot hold. The package has an
+ * install script for it, which package managers may skip. Links that exist are left as they are, so
+ * processes may do this side by side.
  */
 function hydrateSymlinks(packageDirectory: string): void {
   const list = path.join(packageDirectory, "native", "pg-symlinks.json");

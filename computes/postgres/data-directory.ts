@@ -14,8 +14,9 @@ import { asUser, giveTo, type ServerUser } from "./server-user.ts";
 export const SUPERUSER = "postgres";
 
 /**
- * Runs initdb. The directory must not exist or be empty, and its parent must be writable for the server user. Logins
- * need the superuser's password, on the socket too: other local users may reach it.
+ * Runs initdb. The directory must not exist or be empty, and its parent must be writable for the
+ * server user. Logins need the superuser's password, on the socket too: other local users may reach
+ * it.
  */
 export async function initializeDataDirectory(options: {
   binaries: PostgresBinaries;
@@ -48,7 +49,10 @@ export async function initializeDataDirectory(options: {
   }
 }
 
-/** Sees to it that every file of a data directory that no server runs on, or has changed, is on the disk. */
+/**
+ * Sees to it that every file of a data directory that no server runs on, or has changed, is on the
+ * disk.
+ */
 export function syncDataDirectory(options: {
   binaries: PostgresBinaries;
   user: ServerUser | null;
@@ -58,7 +62,9 @@ export function syncDataDirectory(options: {
   return run(options.binaries.initdb, args, options.user);
 }
 
-/** When the server that wrote postmaster.pid says that it started, in milliseconds since the epoch. */
+/**
+ * When the server that wrote postmaster.pid says that it started, in milliseconds since the epoch.
+ */
 export function findServerStart(dataDirectory: string): number {
   const text = readFileSync(path.join(dataDirectory, "postmaster.pid"), "latin1");
   const seconds = Number(text.split("\n")[2]);
@@ -117,8 +123,9 @@ function isPhase(text: string): text is ServerPhase {
 }
 
 /**
- * The server that runs on a data directory, or null. That it is this directory's own and not some other process with a
- * pid from an old file is checked by where it works and what it was started as.
+ * The server that runs on a data directory, or null. That it is this directory's own and not some
+ * other process with a pid from an old file is checked by where it works and what it was started
+ * as.
  */
 export function findServerProcess(dataDirectory: string): ProcessIdentity | null {
   const file = readPostmasterFile(dataDirectory);

@@ -21,7 +21,9 @@ export function readLogTail(logFile: string, fromBytes = 0): string {
   }
 }
 
-/** Puts a log that has grown large aside, one generation deep. For use while nobody writes to it. */
+/**
+ * Puts a log that has grown large aside, one generation deep. For use while nobody writes to it.
+ */
 export function rotateLog(logFile: string): void {
   const size = statSync(logFile, { throwIfNoEntry: false })?.size ?? 0;
   if (size > LOG_BYTES_MAX) renameSync(logFile, `${logFile}.1`);

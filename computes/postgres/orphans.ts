@@ -1,13 +1,17 @@
 /**
- * What a killed postmaster leaves: its children notice within moments that it is gone, but one that is busy with a query
- * may take long, and no new server starts on the directory until all have ended.
+ * What a killed postmaster leaves: its children notice within moments that it is gone, but one that
+ * is busy with a query may take long, and no new server starts on the directory until all have
+ * ended.
  */
 import { readdirSync, realpathSync, rmSync } from "node:fs";
 import path from "node:path";
 import { commandLineOf, workingDirectoryOf } from "../../platform/process-identity.ts";
 import { findServerProcess } from "./data-directory.ts";
 
-/** Ends the PostgreSQL processes that work in a data directory. Only for one whose postmaster is known to be gone. */
+/**
+ * Ends the PostgreSQL processes that work in a data directory. Only for one whose postmaster is
+ * known to be gone.
+ */
 export function endOrphans(dataDirectory: string): void {
   if (process.platform !== "linux") return; // They end by themselves, only later.
   const directory = realpathSync(dataDirectory);
@@ -24,9 +28,10 @@ export function endOrphans(dataDirectory: string): void {
 }
 
 /**
- * Removes the lock files of a server that is gone. PostgreSQL itself only asks whether the pid in them is in use, and
- * takes for its own a process that has got the number since, or a dead one that nobody has reaped. The data is safe
- * without: PostgreSQL also looks for processes that are attached to the directory's shared memory.
+ * Removes the lock files of a server that is gone. PostgreSQL itself only asks whether the pid in
+ * them is in use, and takes for its own a process that has got the number since, or a dead one that
+ * nobody has reaped. The data is safe without: PostgreSQL also looks for processes that are
+ * attached to the directory's shared memory.
  */
 export function removeStaleLocks(place: {
   dataDirectory: string;

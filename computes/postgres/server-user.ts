@@ -1,6 +1,6 @@
 /**
- * Whom PostgreSQL runs as. It refuses to run as root, so a platform that was started by root runs its servers as a
- * user of their own; otherwise they run as whoever started it.
+ * Whom PostgreSQL runs as. It refuses to run as root, so a platform that was started by root runs
+ * its servers as a user of their own; otherwise they run as whoever started it.
  */
 import { spawnSync } from "node:child_process";
 import { chownSync } from "node:fs";
@@ -12,8 +12,8 @@ export class ServerUserError extends Error {}
 const DEDICATED_USER = "ogel";
 
 /**
- * The user for servers, or null where the current user will do. As root it is `requested`, else the system user `ogel`,
- * which is created where the system lets us, else `nobody`.
+ * The user for servers, or null where the current user will do. As root it is `requested`, else the
+ * system user `ogel`, which is created where the system lets us, else `nobody`.
  */
 export function chooseServerUser(requested: string | null): ServerUser | null {
   if (process.getuid?.() !== 0) return null;

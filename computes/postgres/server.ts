@@ -1,6 +1,6 @@
 /**
- * One PostgreSQL server process: starting it, knowing when it is ready, and ending it. `pg_ctl` is not used: it takes a
- * tenth of a second to notice what postmaster.pid says at once.
+ * One PostgreSQL server process: starting it, knowing when it is ready, and ending it. `pg_ctl` is
+ * not used: it takes a tenth of a second to notice what postmaster.pid says at once.
  */
 import { closeSync, openSync, statSync } from "node:fs";
 import {
@@ -15,7 +15,9 @@ import { readLogTail } from "./log-tail.ts";
 import { endOrphans, removeStaleLocks, saysOrphansAreThere } from "./orphans.ts";
 import { asUser, giveTo, type ServerUser } from "./server-user.ts";
 
-/** Why a server ended: its exit code, or the signal that killed it; null where it was not our child. */
+/**
+ * Why a server ended: its exit code, or the signal that killed it; null where it was not our child.
+ */
 export type ServerExit = {
   readonly exitCode: number | null;
   readonly signal: string | null;
@@ -43,7 +45,10 @@ export type StartOptions = {
   /** Appended to; the server's own words go here. */
   readonly logFile: string;
   readonly deadlineMs: number;
-  /** Called as soon as a process is there, before it is ready; again should a start have to be repeated. */
+  /**
+   * Called as soon as a process is there, before it is ready; again should a start have to be
+   * repeated.
+   */
   readonly onSpawn?: (identity: ProcessIdentity) => void;
 };
 
@@ -90,7 +95,8 @@ async function untilReady(
     if (file?.pid === server.identity.pid && file.phase === "ready") return "ready";
     if (ended !== null) return ended;
     if (performance.now() > deadlineMs) return "late";
-    // A start takes some 25 ms; one that takes longer is recovering, and need not be watched so closely.
+    // A start takes some 25 ms; one that takes longer is recovering, and need not be watched so
+    // closely.
     await Bun.sleep(polls < 100 ? 1 : 5);
   }
 }
@@ -151,8 +157,9 @@ export function adoptServer(dataDirectory: string): PostgresServer | null {
 }
 
 /**
- * Ends a server: a fast shutdown, which writes everything down; after `fastMs` an immediate one, from which the next start
- * recovers; after `immediateMs` more, a kill. Resolves when the process is gone.
+ * Ends a server: a fast shutdown, which writes everything down; after `fastMs` an immediate one,
+ * from which the next start recovers; after `immediateMs` more, a kill. Resolves when the process
+ * is gone.
  */
 export async function stopServer(
   server: PostgresServer,

@@ -132,8 +132,9 @@ export async function enterDrop(
 }
 
 /**
- * Lets clients reach a database from these networks only, or from everywhere where there are none. Open sessions from
- * elsewhere are ended within a second. Throws `invalid`, `org_not_found` and `database_not_found`.
+ * Lets clients reach a database from these networks only, or from everywhere where there are none.
+ * Open sessions from elsewhere are ended within a second. Throws `invalid`, `org_not_found` and
+ * `database_not_found`.
  */
 export async function setAllowedNetworks(
   sql: Sql,

@@ -18,7 +18,9 @@ export type PlacedDatabase = EngineDatabase & {
   readonly endpoint: Endpoint;
   /** Which derivation of the role's password is in force. */
   readonly credentialGeneration: number;
-  /** Of the org's tier: what a session's temporary files may take, where its role can be held to it. */
+  /**
+   * Of the org's tier: what a session's temporary files may take, where its role can be held to it.
+   */
   readonly tempFileLimitBytes: number;
 };
 

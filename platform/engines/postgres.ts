@@ -135,8 +135,8 @@ async function setRole(admin: Sql, place: Place): Promise<void> {
 }
 
 /**
- * What only a superuser may set, and so the role can neither raise nor reset: it is in force from a session's next login
- * on. The settings that a role may change are O7s's to hold it to.
+ * What only a superuser may set, and so the role can neither raise nor reset: it is in force from a
+ * session's next login on. The settings that a role may change are O7s's to hold it to.
  */
 async function setLimits(admin: Sql, place: Place): Promise<void> {
   const kilobytes = Math.floor(place.tempFileLimitBytes / 1_024);

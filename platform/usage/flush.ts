@@ -1,6 +1,6 @@
 /**
- * Flush requests: a reader asks every writer to report what it has counted so far, so that usage includes each reply
- * that a client has received by then.
+ * Flush requests: a reader asks every writer to report what it has counted so far, so that usage
+ * includes each reply that a client has received by then.
  */
 import type { Sql } from "postgres";
 import { type Listener, startListener } from "../control/listener.ts";
@@ -9,15 +9,16 @@ import type { Log } from "../log.ts";
 const FLUSH_CHANNEL = "ogel_usage_flush";
 
 /**
- * A writer that has not been seen for this long is gone, and so is what it had not reported: nobody waits for it.
- * Writers show themselves every few seconds, and a restarted one first reports for its predecessor.
+ * A writer that has not been seen for this long is gone, and so is what it had not reported: nobody
+ * waits for it. Writers show themselves every few seconds, and a restarted one first reports for
+ * its predecessor.
  */
 const WRITER_LOST_AFTER_SECONDS = 15;
 const POLL_MS = 15;
 
 /**
- * Asks all writers to report and waits until they have, at most `deadlineMs`. `complete` is false when a writer
- * that was seen lately had not answered by then.
+ * Asks all writers to report and waits until they have, at most `deadlineMs`. `complete` is false
+ * when a writer that was seen lately had not answered by then.
  */
 export async function flushUsage(sql: Sql, deadlineMs: number): Promise<{ complete: boolean }> {
   const [request] = await sql<{ id: string }[]>`SELECT nextval('usage_flush_request') AS id`;
@@ -36,8 +37,9 @@ export async function flushUsage(sql: Sql, deadlineMs: number): Promise<{ comple
 }
 
 /**
- * Calls `flush` with the number of each flush request, and with the latest after every reconnection, when some may have
- * been missed. Rejects when it cannot listen to begin with; from then on it keeps listening until it is closed.
+ * Calls `flush` with the number of each flush request, and with the latest after every
+ * reconnection, when some may have been missed. Rejects when it cannot listen to begin with; from
+ * then on it keeps listening until it is closed.
  */
 export async function onFlushRequest(
   sql: Sql,

@@ -2,8 +2,9 @@
 import type { DatabaseId, OrgId } from "../ids.ts";
 
 /**
- * The quantities, in the order in which counter files keep them. `busyMicros` is execution time without the client's own
- * stalls; `computeMillis` is the life of a scale-to-zero database's processes.
+ * The quantities, in the order in which counter files keep them. `busyMicros` is execution time
+ * without the client's own stalls; `computeMillis` is the life of a scale-to-zero database's
+ * processes.
  */
 export const QUANTITIES = [
   "queries",
@@ -16,7 +17,10 @@ export const QUANTITIES = [
 export type Quantity = (typeof QUANTITIES)[number];
 export type Quantities = Readonly<Record<Quantity, number>>;
 
-/** What a writer has counted for one database since it began: totals, so that reporting them twice is harmless. */
+/**
+ * What a writer has counted for one database since it began: totals, so that reporting them twice
+ * is harmless.
+ */
 export type UsageTotals = {
   readonly orgId: OrgId;
   readonly databaseId: DatabaseId;

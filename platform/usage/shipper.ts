@@ -1,6 +1,7 @@
 /**
- * The shipper: reports a writer's totals to the control plane every second, on a flush request at once, and a last time
- * when it closes. It keeps what has been acknowledged, so that only what changed travels.
+ * The shipper: reports a writer's totals to the control plane every second, on a flush request at
+ * once, and a last time when it closes. It keeps what has been acknowledged, so that only what
+ * changed travels.
  */
 import type { Sql } from "postgres";
 import type { Log } from "../log.ts";
@@ -11,7 +12,9 @@ import { applyUsage } from "./sink.ts";
 export type UsageShipper = {
   /** Reports what has been counted until now; resolves when it is applied. */
   ship(): Promise<void>;
-  /** Stops. With `final` the writer is closed after a last report, and its id is never used again. */
+  /**
+   * Stops. With `final` the writer is closed after a last report, and its id is never used again.
+   */
   close(options: { final: boolean }): Promise<void>;
 };
 

@@ -16,8 +16,9 @@ export type UsageReportBatch = {
 };
 
 /**
- * Applies a report. Sending it again, or one that an unseen answer left in doubt, adds nothing. Reports of one writer
- * are applied one after the other. Throws what the database throws; nothing is applied then.
+ * Applies a report. Sending it again, or one that an unseen answer left in doubt, adds nothing.
+ * Reports of one writer are applied one after the other. Throws what the database throws; nothing
+ * is applied then.
  */
 export async function applyUsage(sql: Sql, batch: UsageReportBatch): Promise<void> {
   const columns = QUANTITIES.map((quantity) => batch.rows.map((row) => row.totals[quantity]));

@@ -1,9 +1,10 @@
 /**
  * Layer 1, authentication: who is this? The user names an org, the password is one of its tokens.
  *
- * An unknown org gets a verifier that nothing fits, so that its exchange looks and lasts like one with a wrong token.
- * Failures are limited per org and address, and more widely per org; addresses from which the org has logged in before
- * are spared the wide limit, or one bad client could lock everyone out.
+ * An unknown org gets a verifier that nothing fits, so that its exchange looks and lasts like one
+ * with a wrong token. Failures are limited per org and address, and more widely per org; addresses
+ * from which the org has logged in before are spared the wide limit, or one bad client could lock
+ * everyone out.
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { type OrgId, parseOrgId, type TokenId } from "../../platform/ids.ts";
@@ -28,7 +29,9 @@ import { partyOf } from "../subnet-limit.ts";
 /** Who a session belongs to, and by which token. */
 export type Principal = { readonly tenant: Tenant; readonly tokenId: TokenId };
 
-/** What a SCRAM exchange needs of whoever knows the verifiers; a proof that fits tells an identity. */
+/**
+ * What a SCRAM exchange needs of whoever knows the verifiers; a proof that fits tells an identity.
+ */
 export type ScramAttempt<Identity> = {
   /** Salt and iterations to offer; of an unknown org they are made up, the same each time. */
   readonly scram: ScramParameters;
@@ -59,7 +62,10 @@ export type AuthenticationOptions = {
   readonly nowMs: () => number;
 };
 
-/** At least so many verifiers are tried for each proof, so that the time does not tell how many there are. */
+/**
+ * At least so many verifiers are tried for each proof, so that the time does not tell how many
+ * there are.
+ */
 const CHECKS_MIN = 2;
 /** No more tokens than this are tried; an org cannot have more valid ones. */
 export const TOKENS_MAX = 20;

@@ -1,7 +1,7 @@
 /**
- * Layer 3 where several workers or replicas serve an org: places are claimed from an authority. Each claim states how many
- * connections of the org are held here, so that one that was lost on its way is made good by the next; an org's claims
- * go one at a time, with all who wait by then in one.
+ * Layer 3 where several workers or replicas serve an org: places are claimed from an authority.
+ * Each claim states how many connections of the org are held here, so that one that was lost on its
+ * way is made good by the next; an org's claims go one at a time, with all who wait by then in one.
  */
 import type { OrgId } from "../../platform/ids.ts";
 import type { Tenant } from "../../platform/tenants.ts";
@@ -20,7 +20,9 @@ type Applicant = {
   readonly answer: (outcome: GateSlot | Denial) => void;
 };
 
-/** Claims are repeated so often though nothing has changed: the authority keeps no record for ever. */
+/**
+ * Claims are repeated so often though nothing has changed: the authority keeps no record for ever.
+ */
 const REPEAT_MS = 600_000;
 /** Connections that are logging in cannot be ended yet. */
 const SHRINK_AGAIN_MS = 1_000;
@@ -55,7 +57,10 @@ export class SharedConnectionGate implements ConnectionGate {
     this.#orgs.get(tenant.orgId)?.setLimit(tenant.limits.connections);
   }
 
-  /** Others may have been given places that are held here: all are claimed anew, and what is refused is ended. */
+  /**
+   * Others may have been given places that are held here: all are claimed anew, and what is refused
+   * is ended.
+   */
   reclaim(): void {
     for (const places of this.#orgs.values()) places.claimAgain(true);
   }
@@ -134,7 +139,8 @@ class OrgPlaces {
       });
       if (granted < 0) this.#giveUp(-granted);
     }
-    // In one step with having found nothing left to claim, or somebody who comes in between would not be seen.
+    // In one step with having found nothing left to claim, or somebody who comes in between would
+    // not be seen.
     this.#claiming = false;
     if (this.#held === 0) this.#emptied();
   }

@@ -1,6 +1,7 @@
 /**
- * Layer 3, connection gate: at most so many connections per org at one time, over all its databases and protocols.
- * Exactly: a slot is taken before anything is done for the session and given back once, when its socket is gone.
+ * Layer 3, connection gate: at most so many connections per org at one time, over all its databases
+ * and protocols. Exactly: a slot is taken before anything is done for the session and given back
+ * once, when its socket is gone.
  */
 import type { OrgId } from "../../platform/ids.ts";
 import type { Tenant } from "../../platform/tenants.ts";
@@ -14,7 +15,10 @@ export type ConnectionGate = {
   admit(tenant: Tenant): Promise<GateSlot | Denial> | GateSlot | Denial;
   /** Connections that are held now, by org. */
   held(orgId: OrgId): number;
-  /** A tenant has changed: where its limit has, connections beyond the new one are ended, wherever they are. */
+  /**
+   * A tenant has changed: where its limit has, connections beyond the new one are ended, wherever
+   * they are.
+   */
   limitChanged(tenant: Tenant): void;
 };
 

@@ -1,6 +1,7 @@
 /**
- * Layer 5, database router: from a database's name to the server behind it, waking it if it sleeps. A route is found
- * once per connection; whether it is open is asked before each query, without waiting where it is.
+ * Layer 5, database router: from a database's name to the server behind it, waking it if it sleeps.
+ * A route is found once per connection; whether it is open is asked before each query, without
+ * waiting where it is.
  */
 import type { Database, DatabaseKind } from "../../platform/databases.ts";
 import type { AdminServer, ServerAddress } from "../../platform/endpoints.ts";
@@ -24,7 +25,10 @@ export type UpstreamTarget = {
   readonly databaseName: string;
   readonly roleName: string;
   readonly password: string;
-  /** Which life of the server this is; connections to an earlier one are dead. Always 0 on shared servers. */
+  /**
+   * Which life of the server this is; connections to an earlier one are dead. Always 0 on shared
+   * servers.
+   */
   readonly generation: number;
 };
 
@@ -91,7 +95,10 @@ export function createDatabaseRouter(options: DatabaseRouterOptions): DatabaseRo
   };
 }
 
-/** Null when a client with this address may use the database: asked at login, and again whenever that changes. */
+/**
+ * Null when a client with this address may use the database: asked at login, and again whenever
+ * that changes.
+ */
 export function verifyNetwork(database: Database, address: string): Denial | null {
   return networksAllow(database.allowedNetworks, address)
     ? null
@@ -106,7 +113,8 @@ function computeRoute(
   tenant: Tenant,
   login: Pick<UpstreamTarget, "databaseName" | "roleName" | "password">,
 ): Route | Denial {
-  // Looked up each time: a lease that nobody used has been forgotten, and there is one for all sessions.
+  // Looked up each time: a lease that nobody used has been forgotten, and there is one for all
+  // sessions.
   const find = (): ComputeLease | null => leases.lease(host, computeId);
   const first = find();
   if (first === null) return upstreamUnavailable(`host ${host} is not in COMPUTE_HOST_URLS`);

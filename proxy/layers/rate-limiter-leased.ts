@@ -1,7 +1,8 @@
 /**
- * Layer 4 where several workers or replicas serve an org: turns are leased from an authority, a few at a time, and spent
- * here without asking. A request that finds the lease empty waits in its org's queue while the next is fetched, one fetch
- * at a time; one that finds it half empty has it fetched ahead.
+ * Layer 4 where several workers or replicas serve an org: turns are leased from an authority, a few
+ * at a time, and spent here without asking. A request that finds the lease empty waits in its org's
+ * queue while the next is fetched, one fetch at a time; one that finds it half empty has it fetched
+ * ahead.
  */
 import type { OrgId } from "../../platform/ids.ts";
 import {
@@ -16,11 +17,17 @@ type Queued = { readonly waiter: Waiter; readonly weight: Weight };
 
 /** A lease is trusted for so much less than the authority counts it for. */
 const LEASE_MARGIN_MS = 50;
-/** A lease is accounted for at least this often, and given back when it has not been used for as long. */
+/**
+ * A lease is accounted for at least this often, and given back when it has not been used for as
+ * long.
+ */
 const SETTLE_MS = TURN_LEASE_MS / 2;
 /** After an ask that failed. */
 const RETRY_MS = 50;
-/** Members that compete for an org's turns ask again at different moments, or the nearest would win every time. */
+/**
+ * Members that compete for an org's turns ask again at different moments, or the nearest would win
+ * every time.
+ */
 const JITTER_MS_MAX = 50;
 const LEASE_SHARE_MAX = 0.05;
 /** Absorbs the rounding of sums of fractions. */
@@ -209,8 +216,8 @@ export class LeasedOrgLimiter implements OrgLimiter {
 }
 
 /**
- * Keeps a limiter per org. What an org has used is known to the authority: a limiter is dropped once its lease has been
- * accounted for.
+ * Keeps a limiter per org. What an org has used is known to the authority: a limiter is dropped
+ * once its lease has been accounted for.
  */
 export function createLeasedRateLimiter(parts: {
   readonly authority: LimitAuthority;

@@ -1,9 +1,10 @@
 /**
  * Layer 4, rate limiter: queries per second of an org, over all its connections.
  *
- * GCRA with a burst of one second's worth: in any window of t seconds at most burst + rate·t queries are admitted. A
- * request over the limit waits in its org's queue, first come, first served. Admission is decided at the moment a
- * request starts, never reserved ahead, so that a stalled process cannot hand out its backlog in one burst.
+ * GCRA with a burst of one second's worth: in any window of t seconds at most burst + rate·t
+ * queries are admitted. A request over the limit waits in its org's queue, first come, first
+ * served. Admission is decided at the moment a request starts, never reserved ahead, so that a
+ * stalled process cannot hand out its backlog in one burst.
  */
 import type { OrgId } from "../../platform/ids.ts";
 
@@ -19,14 +20,17 @@ export type Waiter = {
 /** What an org's sessions share. */
 export type OrgLimiter = {
   /**
-   * Charges `weight` and returns 0 when the request may start now. Otherwise charges nothing and returns after how many
-   * milliseconds it could, those who wait already counted.
+   * Charges `weight` and returns 0 when the request may start now. Otherwise charges nothing and
+   * returns after how many milliseconds it could, those who wait already counted.
    */
   take(weight: Weight, nowMs: number): number;
   /** Joins the queue; `admitted` is called when the turn has come. Leave with `leave`. */
   wait(waiter: Waiter, weight: Weight): void;
   leave(waiter: Waiter): void;
-  /** Charges what was found out too late to refuse, such as the further statements of a query message. */
+  /**
+   * Charges what was found out too late to refuse, such as the further statements of a query
+   * message.
+   */
   charge(weight: Weight, nowMs: number): void;
   setRate(limitQps: number): void;
 };
@@ -52,7 +56,10 @@ export class LocalOrgLimiter implements OrgLimiter {
   readonly #clock: LimiterClock;
   #emissionMs: number;
   #burstMs = 1_000;
-  /** Theoretical arrival time: when everything charged so far would have been sent at the steady rate. */
+  /**
+   * Theoretical arrival time: when everything charged so far would have been sent at the steady
+   * rate.
+   */
   #tatMs = Number.NEGATIVE_INFINITY;
   readonly #queue: Queued[] = [];
   #queuedWeight = 0;
@@ -98,7 +105,8 @@ export class LocalOrgLimiter implements OrgLimiter {
   setRate(limitQps: number): void {
     const emissionMs = 1_000 / limitQps;
     if (emissionMs === this.#emissionMs) return;
-    // What has been used of the burst stays used in proportion: a change of rate is no fresh allowance.
+    // What has been used of the burst stays used in proportion: a change of rate is no fresh
+    // allowance.
     const now = this.#clock.nowMs();
     const used = Math.max(0, this.#tatMs - now) / this.#emissionMs;
     this.#tatMs = now + used * emissionMs;
@@ -140,8 +148,8 @@ export class LocalOrgLimiter implements OrgLimiter {
 }
 
 /**
- * Keeps a limiter per org. One that has been left stays until its burst has refilled, or reconnecting would be a way
- * around the limit.
+ * Keeps a limiter per org. One that has been left stays until its burst has refilled, or
+ * reconnecting would be a way around the limit.
  */
 export function createLocalRateLimiter(clock: LimiterClock): RateLimiter {
   type Entry = { limiter: LocalOrgLimiter; sessions: number; cancelRemoval: (() => void) | null };

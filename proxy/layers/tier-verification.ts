@@ -3,7 +3,10 @@ import type { TokenId } from "../../platform/ids.ts";
 import type { Tenant } from "../../platform/tenants.ts";
 import { type Denial, orgSuspended, tokenRevoked, usageExhausted } from "../denial.ts";
 
-/** Null when the tenant may connect and go on. Asked at login, and again whenever the tenant has changed. */
+/**
+ * Null when the tenant may connect and go on. Asked at login, and again whenever the tenant has
+ * changed.
+ */
 export function verifyTier(tenant: Tenant): Denial | null {
   if (tenant.status === "suspended") return orgSuspended();
   if (tenant.overUsage !== null) return usageExhausted(tenant.overUsage);

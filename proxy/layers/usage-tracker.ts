@@ -1,6 +1,7 @@
 /**
- * Layer 6, usage tracker: counts what happened, from the protocol's own replies. It counts before the reply is written
- * to the client, into memory that survives the process: what a client has seen is always counted.
+ * Layer 6, usage tracker: counts what happened, from the protocol's own replies. It counts before
+ * the reply is written to the client, into memory that survives the process: what a client has seen
+ * is always counted.
  */
 import { COUNTER, type CounterSlot } from "../usage-counters.ts";
 

@@ -1,9 +1,11 @@
 /**
- * An authority on limits in this process's memory. `redis-scripts.ts` keeps the same books in Redis.
+ * An authority on limits in this process's memory. `redis-scripts.ts` keeps the same books in
+ * Redis.
  *
- * Turns are GCRA with reservations: what has been spent is in the theoretical arrival time, what is leased is reserved
- * beside it, and both together never exceed the burst. A lease is charged as spent when its member reports it spent, and
- * as a whole when it runs out without a report; so whenever within its lease a member spends a turn, there is room for it.
+ * Turns are GCRA with reservations: what has been spent is in the theoretical arrival time, what is
+ * leased is reserved beside it, and both together never exceed the burst. A lease is charged as
+ * spent when its member reports it spent, and as a whole when it runs out without a report; so
+ * whenever within its lease a member spends a turn, there is room for it.
  */
 import type { OrgId } from "../../platform/ids.ts";
 import {
@@ -33,8 +35,8 @@ export class LimitLedger {
   readonly #places = new Map<OrgId, Map<string, number>>();
 
   /**
-   * `nowMs` is monotonic. `spentBefore` says that nothing is known of what was spent before this moment, so that every
-   * burst is taken for used up.
+   * `nowMs` is monotonic. `spentBefore` says that nothing is known of what was spent before this
+   * moment, so that every burst is taken for used up.
    */
   constructor(nowMs: () => number, options: { readonly spentBefore: boolean }) {
     this.#nowMs = nowMs;
@@ -83,8 +85,8 @@ export class LimitLedger {
   }
 
   /**
-   * Ends the books of an org with a member's last account: how many turns have been spent and not yet been worked off.
-   * Null when there are no books of it.
+   * Ends the books of an org with a member's last account: how many turns have been spent and not
+   * yet been worked off. Null when there are no books of it.
    */
   closeBooks(member: string, orgId: OrgId, ask: TurnAsk): number | null {
     if (!this.#turns.has(orgId)) return null;
@@ -118,7 +120,8 @@ export class LimitLedger {
       turns = { limitQps, tatMs: this.#startMs, leases: new Map() };
       this.#turns.set(orgId, turns);
     } else if (turns.limitQps !== limitQps) {
-      // What has been used of the burst stays used in proportion: a change of rate is no fresh allowance.
+      // What has been used of the burst stays used in proportion: a change of rate is no fresh
+      // allowance.
       turns.tatMs = now + (Math.max(0, turns.tatMs - now) * turns.limitQps) / limitQps;
       turns.limitQps = limitQps;
     }

@@ -1,7 +1,8 @@
 /**
- * Limits in Redis, for several workers or replicas. Each is a member with a lease that it renews every second; when it runs
- * out, the places of its connections are free for others. While Redis is away each member keeps to its share: the limit
- * divided by the number of members there were, with every burst taken for used up at that moment.
+ * Limits in Redis, for several workers or replicas. Each is a member with a lease that it renews
+ * every second; when it runs out, the places of its connections are free for others. While Redis is
+ * away each member keeps to its share: the limit divided by the number of members there were, with
+ * every burst taken for used up at that moment.
  */
 import { randomUUID } from "node:crypto";
 import type { Redis, RedisOptions } from "ioredis";
@@ -32,10 +33,15 @@ const HEARTBEAT_MS = 1_000;
 const RETRY_MS = 250;
 /** An answer later than this is none. */
 const ANSWER_DEADLINE_MS = 1_000;
-/** An answer that lies unread, because this process was held up, is not a late one: it is read within this. */
+/**
+ * An answer that lies unread, because this process was held up, is not a late one: it is read
+ * within this.
+ */
 const READ_MS = 50;
 const START_DEADLINE_MS = 5_000;
-/** Records of places are asserted again well before this, and dropped when all members have died. */
+/**
+ * Records of places are asserted again well before this, and dropped when all members have died.
+ */
 const PLACES_KEPT_MS = 3_600_000;
 
 const MEMBERS_KEY = "o7s:members";
@@ -93,8 +99,8 @@ export class RedisAuthority implements LimitAuthority {
   }
 
   /**
-   * Rejects when Redis does not answer: a member that never knew how many there are cannot know its share, and would take
-   * the whole limit for its own.
+   * Rejects when Redis does not answer: a member that never knew how many there are cannot know its
+   * share, and would take the whole limit for its own.
    */
   static async open(options: RedisAuthorityOptions): Promise<RedisAuthority> {
     // Loaded here, for it takes 20 MB, which a proxy without Redis has no use for.
@@ -117,7 +123,10 @@ export class RedisAuthority implements LimitAuthority {
     return authority;
   }
 
-  /** `reclaim` is called when others may have been given places that are held here: all of them are to be claimed anew. */
+  /**
+   * `reclaim` is called when others may have been given places that are held here: all of them are
+   * to be claimed anew.
+   */
   whenLapsed(reclaim: () => void): void {
     this.#reclaims.push(reclaim);
   }

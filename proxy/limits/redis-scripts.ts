@@ -1,11 +1,11 @@
 /**
- * The books of `ledger.ts`, kept in Redis by scripts, which run one at a time and take their time from the server. Times
- * are in microseconds since the epoch: as doubles they are exact.
+ * The books of `ledger.ts`, kept in Redis by scripts, which run one at a time and take their time
+ * from the server. Times are in microseconds since the epoch: as doubles they are exact.
  */
 
 /**
- * KEYS: the org's turns. ARGV: member, limit per second, leased, spent, kept, least, most, lease in µs, burst in µs.
- * Returns: 1 when the last lease still ran, granted, wait in ms, other members.
+ * KEYS: the org's turns. ARGV: member, limit per second, leased, spent, kept, least, most, lease in
+ * µs, burst in µs. Returns: 1 when the last lease still ran, granted, wait in ms, other members.
  */
 export const TURNS = `
 local time = redis.call('TIME')
@@ -56,9 +56,10 @@ return {mine, string.format('%.9f', granted), string.format('%.3f', waitMs), oth
 `;
 
 /**
- * KEYS: the org's places by member, when each member's lease runs out. ARGV: member, held, wanted, limit, 1 when places may
- * be taken away, for how many ms the record is kept. Returns the places granted, or 'lapsed' when the member's own lease
- * has run out, so that others may have been given its places.
+ * KEYS: the org's places by member, when each member's lease runs out. ARGV: member, held, wanted,
+ * limit, 1 when places may be taken away, for how many ms the record is kept. Returns the places
+ * granted, or 'lapsed' when the member's own lease has run out, so that others may have been given
+ * its places.
  */
 export const PLACES = `
 local time = redis.call('TIME')
@@ -89,8 +90,8 @@ return granted
 `;
 
 /**
- * KEYS: when each member's lease runs out. ARGV: member, lease in ms. Renews it, and returns 1 when it had run out, and how
- * many members there are.
+ * KEYS: when each member's lease runs out. ARGV: member, lease in ms. Renews it, and returns 1 when
+ * it had run out, and how many members there are.
  */
 export const HEARTBEAT = `
 local time = redis.call('TIME')

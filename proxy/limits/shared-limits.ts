@@ -1,6 +1,6 @@
 /**
- * Layers 3 and 4 as they are counted: in this process where it is alone, by the primary where there are several workers, in
- * Redis where there are several proxies.
+ * Layers 3 and 4 as they are counted: in this process where it is alone, by the primary where there
+ * are several workers, in Redis where there are several proxies.
  */
 import type { OrgId } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";

@@ -1,7 +1,13 @@
-/** Metrics of several workers as one text: each sample with the worker it is of, each family's heading once. */
+/**
+ * Metrics of several workers as one text: each sample with the worker it is of, each family's
+ * heading once.
+ */
 import type { WorkerReport } from "./messages.ts";
 
-/** `reports` hold lines in the Prometheus text format, a family's lines together under its `# HELP` and `# TYPE`. */
+/**
+ * `reports` hold lines in the Prometheus text format, a family's lines together under its `# HELP`
+ * and `# TYPE`.
+ */
 export function mergeMetrics(reports: readonly WorkerReport[]): string {
   const families = new Map<string, { readonly heading: string[]; readonly samples: string[] }>();
   for (const { worker, lines } of reports) {

@@ -1,10 +1,15 @@
-/** What a worker and its primary say to each other, as JSON over the pipe between the two processes. */
+/**
+ * What a worker and its primary say to each other, as JSON over the pipe between the two processes.
+ */
 import type { OrgId } from "../../platform/ids.ts";
 import type { PlaceClaim, TurnAsk, TurnGrant } from "../limits/authority.ts";
 
 export type Ports = { readonly postgresPort: number; readonly httpPort: number };
 
-/** What is asked of every worker when one is asked for all: its metrics as text, or its troubles as sentences. */
+/**
+ * What is asked of every worker when one is asked for all: its metrics as text, or its troubles as
+ * sentences.
+ */
 export type ReportKind = "metrics" | "troubles";
 
 export type WorkerReport = { readonly worker: number; readonly lines: readonly string[] };
@@ -29,6 +34,9 @@ export type ToWorker =
   | { readonly type: "report"; readonly id: number; readonly kind: ReportKind }
   | { readonly type: "cancel"; readonly pid: number; readonly key: string };
 
-/** A worker's number is in the upper bits of its cancel keys' process numbers, so that a request finds its way. */
+/**
+ * A worker's number is in the upper bits of its cancel keys' process numbers, so that a request
+ * finds its way.
+ */
 export const WORKER_SHIFT = 24;
 export const WORKERS_MAX = 64;

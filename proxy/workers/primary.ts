@@ -1,6 +1,7 @@
 /**
- * The primary of several workers: processes that listen on the same ports. It starts them, starts again one that dies, owns
- * the limits that they share, collects their reports, and passes cancel requests on. No client's byte comes through it.
+ * The primary of several workers: processes that listen on the same ports. It starts them, starts
+ * again one that dies, owns the limits that they share, collects their reports, and passes cancel
+ * requests on. No client's byte comes through it.
  */
 import type { Subprocess } from "bun";
 import type { Environment } from "../../platform/environment.ts";
@@ -47,8 +48,8 @@ const SWEEP_MS = 5_000;
 const REPORT_DEADLINE_MS = 1_500;
 
 /**
- * Throws where somebody listens already. Workers share their ports, so they would share them with another platform's
- * workers, too, and each would get some of the other's clients.
+ * Throws where somebody listens already. Workers share their ports, so they would share them with
+ * another platform's workers, too, and each would get some of the other's clients.
  */
 export function refuseTakenPorts(hostname: string, ports: readonly number[]): void {
   for (const port of ports) {
@@ -75,8 +76,8 @@ export class Primary {
   }
 
   /**
-   * Resolves when all workers serve. The first one is waited for: it makes what all use, and finds the ports. Rejects when
-   * a worker ends before; it has said why on standard error.
+   * Resolves when all workers serve. The first one is waited for: it makes what all use, and finds
+   * the ports. Rejects when a worker ends before; it has said why on standard error.
    */
   static async start(options: PrimaryOptions): Promise<Primary> {
     const primary = new Primary(options);
@@ -199,7 +200,10 @@ export class Primary {
     }
   }
 
-  /** What all workers that serve have to report, by number; one that does not answer in time is left out. */
+  /**
+   * What all workers that serve have to report, by number; one that does not answer in time is left
+   * out.
+   */
   async #collect(kind: ReportKind): Promise<readonly WorkerReport[]> {
     const id = ++this.#lastId;
     const serving = [...this.#workers.values()].filter(({ ports }) => ports !== null);

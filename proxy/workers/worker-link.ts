@@ -1,4 +1,7 @@
-/** A worker's end of the pipe to its primary, which owns what workers share: limits, reports, cancel requests. */
+/**
+ * A worker's end of the pipe to its primary, which owns what workers share: limits, reports, cancel
+ * requests.
+ */
 import type { OrgId } from "../../platform/ids.ts";
 import type { LimitAuthority, PlaceClaim, TurnAsk, TurnGrant } from "../limits/authority.ts";
 import type { Answer, FromWorker, Ports, ReportKind, ToWorker, WorkerReport } from "./messages.ts";

@@ -1,4 +1,7 @@
-/** Runs of pgbench, PostgreSQL's own load generator and an unmodified client: select-only, without TLS. */
+/**
+ * Runs of pgbench, PostgreSQL's own load generator and an unmodified client: select-only, without
+ * TLS.
+ */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import path from "node:path";
@@ -21,7 +24,10 @@ export type PgbenchRun = {
   readonly target: PgbenchTarget;
   readonly mode: QueryMode;
   readonly clients: number;
-  /** At least 3: processor time is taken between the first and the last of pgbench's own reports, one a second. */
+  /**
+   * At least 3: processor time is taken between the first and the last of pgbench's own reports,
+   * one a second.
+   */
   readonly seconds: number;
   /** The directory for its logs. */
   readonly directory: string;
@@ -38,7 +44,10 @@ export type PgbenchResult = {
   readonly cpuMicrosPerQuery: number | null;
 };
 
-/** From so many clients on, only this share of latencies is logged: writing them takes time away from what is measured. */
+/**
+ * From so many clients on, only this share of latencies is logged: writing them takes time away
+ * from what is measured.
+ */
 const SAMPLED_FROM_CLIENTS = 10;
 const SAMPLING_RATE = 0.2;
 const GRACE_MS = 30_000;
@@ -99,8 +108,9 @@ export async function fillTables(options: {
 }
 
 /**
- * Over the whole seconds between the first report and the last: logins, which cost far more than queries, come before the
- * first. The rate of processor time is divided by the rate of queries, so that a report read late shifts neither.
+ * Over the whole seconds between the first report and the last: logins, which cost far more than
+ * queries, come before the first. The rate of processor time is divided by the rate of queries, so
+ * that a report read late shifts neither.
  */
 function cpuPerQuery(reports: readonly Report[]): number {
   const first = reports[0];
@@ -114,7 +124,10 @@ function cpuPerQuery(reports: readonly Report[]): number {
   return (last.cpuMicros - first.cpuMicros) / seconds / tps;
 }
 
-/** The third column of each line: a transaction's time in microseconds. One file for each of pgbench's threads. */
+/**
+ * The third column of each line: a transaction's time in microseconds. One file for each of
+ * pgbench's threads.
+ */
 function readLatencies(directory: string): number[] {
   const latencies: number[] = [];
   for (const name of readdirSync(directory)) {
@@ -126,7 +139,9 @@ function readLatencies(directory: string): number[] {
   return latencies;
 }
 
-/** Runs pgbench to its end and returns what it printed; `onLine` is given what it says meanwhile. */
+/**
+ * Runs pgbench to its end and returns what it printed; `onLine` is given what it says meanwhile.
+ */
 async function execute(
   run: Pick<PgbenchRun, "program" | "target" | "seconds">,
   args: readonly string[],

@@ -33,7 +33,9 @@ export type PgbouncerOptions = {
 
 const START_DEADLINE_MS = 10_000;
 
-/** Starts it and resolves once it takes connections; rejects with what it said where it does not. */
+/**
+ * Starts it and resolves once it takes connections; rejects with what it said where it does not.
+ */
 export async function startPgbouncer(options: PgbouncerOptions): Promise<RunningPgbouncer> {
   const { directory, user, port } = options;
   mkdirSync(directory, { mode: 0o700 });
@@ -85,7 +87,8 @@ function configurationText(options: PgbouncerOptions, usersFile: string): string
     server_tls_sslmode: "disable",
     client_tls_sslmode: "disable",
     ignore_startup_parameters: "extra_float_digits",
-    // A line for each connection is no part of its work for a query, and O7s writes none at this level either.
+    // A line for each connection is no part of its work for a query, and O7s writes none at this
+    // level either.
     log_connections: 0,
     log_disconnections: 0,
     ...(supportsPrepared(options.program) && { max_prepared_statements: 200 }),

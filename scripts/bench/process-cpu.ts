@@ -1,7 +1,10 @@
 /** The processor time that a process and its descendants have used, from /proc (Linux). */
 import { readdirSync, readFileSync } from "node:fs";
 
-/** What `sysconf(_SC_CLK_TCK)` says on every Linux that Bun runs on: /proc counts in hundredths of a second. */
+/**
+ * What `sysconf(_SC_CLK_TCK)` says on every Linux that Bun runs on: /proc counts in hundredths of a
+ * second.
+ */
 const TICKS_PER_SECOND = 100;
 
 type Stat = { readonly parent: number; readonly ticks: number };
@@ -37,7 +40,8 @@ function readStat(pid: string): Stat | null {
   } catch {
     return null;
   }
-  // The command, in parentheses, may itself hold spaces and parentheses: fields are counted after the last one.
+  // The command, in parentheses, may itself hold spaces and parentheses: fields are counted after
+  // the last one.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   const [, parent] = fields;
   const [userTicks, systemTicks] = fields.slice(11, 13);

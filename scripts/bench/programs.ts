@@ -1,4 +1,7 @@
-/** The programs that a measurement needs and the platform does not bring: where they are, or how to get them. */
+/**
+ * The programs that a measurement needs and the platform does not bring: where they are, or how to
+ * get them.
+ */
 import { CommandError } from "../cli/command.ts";
 
 export type Program = {

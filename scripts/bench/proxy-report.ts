@@ -1,4 +1,7 @@
-/** What a measurement of the proxy comes to: medians, ratios and bars, for people and for the record. */
+/**
+ * What a measurement of the proxy comes to: medians, ratios and bars, for people and for the
+ * record.
+ */
 import { table } from "../cli/table.ts";
 import { BAR_HEADINGS, type Bar, barRow, judge } from "./bars.ts";
 import type { Circumstances } from "./circumstances.ts";

@@ -3,7 +3,9 @@ import { appendFileSync, mkdirSync } from "node:fs";
 import path from "node:path";
 import { REPOSITORY } from "../cli/platform-file.ts";
 
-/** Appends a run to the record of its benchmark and returns the file, relative to the repository. */
+/**
+ * Appends a run to the record of its benchmark and returns the file, relative to the repository.
+ */
 export function recordRun(benchmark: string, run: object): string {
   const file = path.join("docs", "benchmarks", `${benchmark}.jsonl`);
   mkdirSync(path.join(REPOSITORY, "docs", "benchmarks"), { recursive: true });

@@ -1,4 +1,7 @@
-/** A place for a measurement's own servers and files, of which nothing is left at its end, nor after Ctrl-C. */
+/**
+ * A place for a measurement's own servers and files, of which nothing is left at its end, nor after
+ * Ctrl-C.
+ */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";

@@ -1,4 +1,7 @@
-/** A service of the platform as a child process, as the supervisor would run it: up once its log says so. */
+/**
+ * A service of the platform as a child process, as the supervisor would run it: up once its log
+ * says so.
+ */
 import type { Subprocess } from "bun";
 
 export type Service = {
@@ -21,8 +24,9 @@ const START_DEADLINE_MS = 30_000;
 const STOP_DEADLINE_MS = 15_000;
 
 /**
- * Starts `entry` (from the repository's root) with Bun and waits until it logs the event that says it is up. Rejects with
- * what it wrote when it ends before, or is not up in time; nothing is left running then.
+ * Starts `entry` (from the repository's root) with Bun and waits until it logs the event that says
+ * it is up. Rejects with what it wrote when it ends before, or is not up in time; nothing is left
+ * running then.
  */
 export async function startService(
   entry: string,

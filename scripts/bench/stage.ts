@@ -1,6 +1,7 @@
 /**
- * The platform's data path on servers that are already there: the control plane's schema, a prepared shared server, O7s and,
- * where asked for, a compute host, all real. Orgs and databases are made by the platform's own code, as Studio does it.
+ * The platform's data path on servers that are already there: the control plane's schema, a
+ * prepared shared server, O7s and, where asked for, a compute host, all real. Orgs and databases
+ * are made by the platform's own code, as Studio does it.
  */
 import { randomBytes } from "node:crypto";
 import path from "node:path";
@@ -61,7 +62,10 @@ export type StageOptions = {
 
 const ACTOR = { name: "stage", requestId: null };
 
-/** Rejects with what a service wrote where one does not come up. The servers stay whoever's who brought them. */
+/**
+ * Rejects with what a service wrote where one does not come up. The servers stay whoever's who
+ * brought them.
+ */
 export async function startStage(options: StageOptions): Promise<Stage> {
   const { defer } = options;
   const sql = openPostgres(required(parseAdminServer(options.controlUrl)), {

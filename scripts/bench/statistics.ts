@@ -2,7 +2,10 @@
 
 export type Quantiles = { readonly p50: number; readonly p95: number; readonly p99: number };
 
-/** By the nearest rank: a value that was really measured. `values` need not be sorted and must not be empty. */
+/**
+ * By the nearest rank: a value that was really measured. `values` need not be sorted and must not
+ * be empty.
+ */
 export function quantilesOf(values: readonly number[]): Quantiles {
   const sorted = Float64Array.from(values).sort();
   const at = (share: number): number => {

@@ -1,4 +1,7 @@
-/** Measures how long a sleeping Neon-kind database keeps its first query waiting, through O7s and its compute host. */
+/**
+ * Measures how long a sleeping Neon-kind database keeps its first query waiting, through O7s and
+ * its compute host.
+ */
 import postgres, { type Sql } from "postgres";
 import type { ComputeHost } from "../../platform/compute-host.ts";
 import type { DatabaseId } from "../../platform/ids.ts";
@@ -13,12 +16,14 @@ export type WakePlan = {
   readonly databases: number;
 };
 
-/** A first query, in milliseconds from the moment the client sent it. The parts add up to the whole. */
+/**
+ * A first query, in milliseconds from the moment the client sent it. The parts add up to the whole.
+ */
 export type FirstQuery = {
   readonly totalMs: number;
   /**
-   * Until the compute's server was set up, which is when it takes its own start time: O7s, the call to the host, the process,
-   * its memory and sockets.
+   * Until the compute's server was set up, which is when it takes its own start time: O7s, the call
+   * to the host, the process, its memory and sockets.
    */
   readonly setUpMs: number;
   /** Until it had a session for O7s: the check of its data, the host's answer, the connection. */

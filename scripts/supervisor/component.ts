@@ -1,4 +1,7 @@
-/** A component of the platform as the supervisor sees it: something that is started, watched, and ended. */
+/**
+ * A component of the platform as the supervisor sees it: something that is started, watched, and
+ * ended.
+ */
 import { closeSync } from "node:fs";
 import { describeExit, type ServerExit } from "../../computes/postgres/server.ts";
 import {
@@ -17,7 +20,10 @@ export type Component = {
   /** Those of one stage start side by side, once all of the stages before are up. */
   readonly stage: number;
   readonly logFile: string;
-  /** Resolves when it is healthy; tells of its process as soon as there is one. Rejects where it did not come up. */
+  /**
+   * Resolves when it is healthy; tells of its process as soon as there is one. Rejects where it did
+   * not come up.
+   */
   start(onSpawn: (identity: ProcessIdentity) => void): Promise<RunningComponent>;
 };
 

@@ -1,4 +1,7 @@
-/** The demo org: made once through the API, as anybody would, so that there is something to connect to. */
+/**
+ * The demo org: made once through the API, as anybody would, so that there is something to connect
+ * to.
+ */
 import path from "node:path";
 import { readIfThere, writeFileWhole } from "../../computes/files.ts";
 
@@ -17,7 +20,8 @@ const DATABASES = [
 ] as const;
 
 /**
- * The demo, made now as far as it is missing. Whoever drops its databases or its org is not given them again.
+ * The demo, made now as far as it is missing. Whoever drops its databases or its org is not given
+ * them again.
  * @throws Error with what the API answered.
  */
 export async function ensureDemo(stateDirectory: string, studio: StudioAccess): Promise<Demo> {

@@ -1,4 +1,7 @@
-/** `up --detach`: starts `up` in the background, shows what it says, and returns when the platform can be used. */
+/**
+ * `up --detach`: starts `up` in the background, shows what it says, and returns when the platform
+ * can be used.
+ */
 import { closeSync, mkdirSync, openSync, readSync } from "node:fs";
 import path from "node:path";
 import { readLockHolder } from "../../computes/directory-lock.ts";

@@ -1,4 +1,7 @@
-/** `down`: stops the platform of a data directory, however it was started, and whatever has become of it. */
+/**
+ * `down`: stops the platform of a data directory, however it was started, and whatever has become
+ * of it.
+ */
 import { existsSync, realpathSync } from "node:fs";
 import path from "node:path";
 import { DirectoryLockedError, lockDirectory } from "../../computes/directory-lock.ts";
@@ -25,7 +28,10 @@ export async function down(dataDirectory: string, terminal: Terminal): Promise<n
   }
 }
 
-/** What the watchdog does once the supervisor is gone. Another one that has taken over does it itself. */
+/**
+ * What the watchdog does once the supervisor is gone. Another one that has taken over does it
+ * itself.
+ */
 export async function reap(stateDirectory: string): Promise<number> {
   try {
     const lock = lockDirectory(path.join(stateDirectory, LOCK_FILE));

@@ -1,4 +1,6 @@
-/** The logs of all components: a file each, written by the component itself and kept within bounds. */
+/**
+ * The logs of all components: a file each, written by the component itself and kept within bounds.
+ */
 import { copyFileSync, mkdirSync, openSync, statSync, truncateSync } from "node:fs";
 import path from "node:path";
 
@@ -33,7 +35,10 @@ export class LogFiles {
     clearInterval(this.#timer);
   }
 
-  /** Components hold their files open and only ever append, so a file is emptied in place after a copy was taken. */
+  /**
+   * Components hold their files open and only ever append, so a file is emptied in place after a
+   * copy was taken.
+   */
   #sweep(): void {
     for (const file of this.#files) {
       const size = statSync(file, { throwIfNoEntry: false })?.size ?? 0;

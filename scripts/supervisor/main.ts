@@ -1,4 +1,7 @@
-/** The supervisor's commands: up, down, and what the watchdog runs. Started by scripts/up and scripts/down. */
+/**
+ * The supervisor's commands: up, down, and what the watchdog runs. Started by scripts/up and
+ * scripts/down.
+ */
 import { DirectoryLockedError } from "../../computes/directory-lock.ts";
 import { PostgresUnavailableError } from "../../computes/postgres/binaries.ts";
 import { ServerUserError } from "../../computes/postgres/server-user.ts";

@@ -1,4 +1,7 @@
-/** Where a platform is and how an operator gets in: written when it starts, for the commands of this machine. */
+/**
+ * Where a platform is and how an operator gets in: written when it starts, for the commands of this
+ * machine.
+ */
 import path from "node:path";
 import { writeFileWhole } from "../../computes/files.ts";
 import type { StudioAccess } from "./demo.ts";

@@ -90,7 +90,9 @@ export function createPostgres(options: PostgresComponentOptions): PostgresCompo
   };
 }
 
-/** Makes the data directory under another name, so that half of one is never taken for a whole one. */
+/**
+ * Makes the data directory under another name, so that half of one is never taken for a whole one.
+ */
 async function ensureData(
   options: PostgresComponentOptions,
   dataDirectory: string,

@@ -1,4 +1,7 @@
-/** What the supervisor writes down about itself: for commands to read, and for the next start after a crash. */
+/**
+ * What the supervisor writes down about itself: for commands to read, and for the next start after
+ * a crash.
+ */
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { readIfThere, writeFileWhole } from "../../computes/files.ts";
@@ -48,8 +51,9 @@ export function removeRecord(stateDirectory: string): void {
 const PATIENCE_MS = 15_000;
 
 /**
- * Ends what a killed supervisor of this directory left running, and nothing else: each process is told by its pid and
- * start, each database server by the directory it serves. Returns the names of what was ended. Hold the directory's lock.
+ * Ends what a killed supervisor of this directory left running, and nothing else: each process is
+ * told by its pid and start, each database server by the directory it serves. Returns the names of
+ * what was ended. Hold the directory's lock.
  */
 export async function reapLeftovers(stateDirectory: string): Promise<readonly string[]> {
   const ended: string[] = [];

@@ -1,4 +1,7 @@
-/** The platform's secrets: made at first start and kept in the data directory, or given by the environment. */
+/**
+ * The platform's secrets: made at first start and kept in the data directory, or given by the
+ * environment.
+ */
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync } from "node:fs";
 import path from "node:path";

@@ -1,4 +1,7 @@
-/** Where a platform's state lives: a directory that both the platform and its servers' user can reach. */
+/**
+ * Where a platform's state lives: a directory that both the platform and its servers' user can
+ * reach.
+ */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -18,8 +21,9 @@ import { Problem } from "./problem.ts";
 const SYSTEM_STATE = "/var/lib/ogel";
 
 /**
- * Makes the data directory and returns its real path. Where `user` cannot come to it, as in a checkout in root's home,
- * the state is kept under /var/lib/ogel and the directory is a link to there.
+ * Makes the data directory and returns its real path. Where `user` cannot come to it, as in a
+ * checkout in root's home, the state is kept under /var/lib/ogel and the directory is a link to
+ * there.
  */
 export function ensureStateDirectory(directory: string, user: ServerUser | null): string {
   if (lstatSync(directory, { throwIfNoEntry: false }) === undefined) {
@@ -30,7 +34,8 @@ export function ensureStateDirectory(directory: string, user: ServerUser | null)
   // A link whose target was removed: its data is gone, its place is not.
   if (!existsSync(directory)) mkdirSync(readlinkSync(directory), { recursive: true, mode: 0o711 });
   const real = realpathSync(directory);
-  // Servers keep their data below, so their user must get through; what is here is closed file by file.
+  // Servers keep their data below, so their user must get through; what is here is closed file by
+  // file.
   chmodSync(real, 0o711);
   if (user === null || canEnter(user, real)) return real;
   throw new Problem(

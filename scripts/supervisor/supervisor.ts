@@ -1,4 +1,7 @@
-/** The supervisor: starts components in order, restarts what crashes, stops them in the reverse order. */
+/**
+ * The supervisor: starts components in order, restarts what crashes, stops them in the reverse
+ * order.
+ */
 
 import { readLogTail } from "../../computes/postgres/log-tail.ts";
 import { describeExit, type ServerExit } from "../../computes/postgres/server.ts";
@@ -58,7 +61,10 @@ export class Supervisor {
     return this.#stopping !== null;
   }
 
-  /** Starts everything. @throws Problem naming the component that did not come up; the rest is then still to be stopped. */
+  /**
+   * Starts everything. @throws Problem naming the component that did not come up; the rest is then
+   * still to be stopped.
+   */
   async start(): Promise<void> {
     this.#save();
     const stages = [...new Set(this.#watched.map(({ component }) => component.stage))];

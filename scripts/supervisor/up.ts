@@ -31,7 +31,9 @@ export type UpParts = {
   readonly onStopRequest: (stop: () => void) => void;
 };
 
-/** Resolves with the exit code when the platform has stopped. @throws Problem, ConfigurationError. */
+/**
+ * Resolves with the exit code when the platform has stopped. @throws Problem, ConfigurationError.
+ */
 export async function up(parts: UpParts): Promise<number> {
   const { environment, terminal, background } = parts;
   const settings = readSettings(environment);

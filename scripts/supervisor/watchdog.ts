@@ -1,6 +1,6 @@
 /**
- * Sees to it that nothing is left should the supervisor be killed: a shell waits for the end of its input, which comes
- * with the end of the supervisor, and then ends what it has left.
+ * Sees to it that nothing is left should the supervisor be killed: a shell waits for the end of its
+ * input, which comes with the end of the supervisor, and then ends what it has left.
  */
 import path from "node:path";
 

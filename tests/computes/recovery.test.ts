@@ -53,7 +53,8 @@ test("a lease that a killed host had granted is kept by the next one", async () 
   await host.client.wake(held.computeId, LEASE);
   await host.kill();
   await host.start();
-  // The other had only the host's own short grace, so when it is gone, only the lease keeps the first one up.
+  // The other had only the host's own short grace, so when it is gone, only the lease keeps the
+  // first one up.
   await until("the end of the grace", async () => {
     return (await host.client.status(graced.computeId))?.state === "stopped";
   });

@@ -1,4 +1,6 @@
-/** Rubbish on the Postgres port: each piece is bounded, closed or answered, and nobody else notices. */
+/**
+ * Rubbish on the Postgres port: each piece is bounded, closed or answered, and nobody else notices.
+ */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import postgres, { type Sql } from "postgres";
 import { message, STARTUP, startupPacket } from "../../proxy/protocols/postgres/messages.ts";

@@ -1,6 +1,6 @@
 /**
- * Random scripts of several sessions that share connections say byte for byte what they say when each has PostgreSQL to
- * itself. `bun run soak` runs ten thousand of them.
+ * Random scripts of several sessions that share connections say byte for byte what they say when
+ * each has PostgreSQL to itself. `bun run soak` runs ten thousand of them.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { compare, scriptOf } from "../support/differential.ts";

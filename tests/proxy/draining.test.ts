@@ -163,7 +163,9 @@ describe("a proxy that is replaced on its own ports", () => {
   }, 60_000);
 });
 
-/** Clients that run one transaction after the other, and connect again when they have been told to. */
+/**
+ * Clients that run one transaction after the other, and connect again when they have been told to.
+ */
 class ReconnectingClients {
   transactions = 0;
   connections = 0;

@@ -224,7 +224,8 @@ describe("when the control plane goes away", () => {
   test("who is known goes on, who is not is told to come again, and changes arrive afterwards", async () => {
     const org = await newOrg();
     const client = await open(org);
-    // Servers in tests commit without waiting for their disks: what was done so far is to survive the kill.
+    // Servers in tests commit without waiting for their disks: what was done so far is to survive
+    // the kill.
     await platform.sql.unsafe("CHECKPOINT");
     await platform.control.kill();
     expect(rowsOf(await client.query("SELECT 1"))).toEqual([["1"]]);

@@ -1,6 +1,6 @@
 /**
- * Two proxies, one of them of two workers, with one Redis: the limits mean what they mean with one, whatever happens to any
- * of the three or to Redis.
+ * Two proxies, one of them of two workers, with one Redis: the limits mean what they mean with one,
+ * whatever happens to any of the three or to Redis.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { setLimits } from "../../platform/control/orgs.ts";
@@ -125,7 +125,8 @@ describe.skipIf(!isInstalled("redis-server"))("two proxies with one Redis", () =
     closeAll(clients);
     rates.forEach((limitQps, n) => {
       const answered = counts.slice(n * 4, n * 4 + 4).reduce((sum, count) => sum + count);
-      // Leases of all three, the last queries of four clients, and a quarter of a second of a busy machine's time.
+      // Leases of all three, the last queries of four clients, and a quarter of a second of a busy
+      // machine's time.
       const short = 3 * Math.max(1, 0.05 * limitQps) + 4 + 0.25 * limitQps;
       expect(answered).toBeLessThanOrEqual(limitQps + limitQps * lengthS);
       expect(answered).toBeGreaterThanOrEqual(limitQps + limitQps * 3 - short);

@@ -23,7 +23,10 @@ const ACTOR = { name: "tests", requestId: null };
 const EFFECT_DEADLINE_MS = 3_000;
 
 let platform: TestPlatform;
-/** The replies to a statement that runs into its tier's timeout while the other tests run, and to one after it. */
+/**
+ * The replies to a statement that runs into its tier's timeout while the other tests run, and to
+ * one after it.
+ */
 let overdue: Promise<readonly WireMessage[]>;
 
 beforeAll(async () => {

@@ -1,4 +1,6 @@
-/** What tenants and strangers can make the proxy log is bounded, and nothing is left out in silence. */
+/**
+ * What tenants and strangers can make the proxy log is bounded, and nothing is left out in silence.
+ */
 import { expect, test } from "bun:test";
 import { LogBudget } from "../../proxy/log-budget.ts";
 

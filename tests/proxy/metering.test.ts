@@ -67,7 +67,8 @@ describe.skipIf(!isInstalled("pgbench"))("a known run of pgbench", () => {
       const after = await usageOf(org.orgId);
       expect(after.queries - before.queries).toBe(400);
       expect(after.rows - before.rows).toBe(200 * (7 + 2));
-      // Each transaction's statements are some 60 bytes of text at least, its rows 7 times a DataRow of 12 or so.
+      // Each transaction's statements are some 60 bytes of text at least, its rows 7 times a
+      // DataRow of 12 or so.
       expect(after.bytesIn - before.bytesIn).toBeGreaterThan(mode === "simple" ? 12_000 : 2_000);
       expect(after.bytesIn - before.bytesIn).toBeLessThan(200 * 1_000);
       expect(after.bytesOut - before.bytesOut).toBeGreaterThan(200 * 7 * 12);

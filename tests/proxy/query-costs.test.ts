@@ -1,4 +1,7 @@
-/** Statements that the planner expects to cost more than the tier allows are not run; all others go on as ever. */
+/**
+ * Statements that the planner expects to cost more than the tier allows are not run; all others go
+ * on as ever.
+ */
 import {
   afterAll,
   beforeAll,

@@ -1,4 +1,7 @@
-/** A session's memory and time by tier, on a real server: what is in force, what is refused, and that it follows the tier. */
+/**
+ * A session's memory and time by tier, on a real server: what is in force, what is refused, and
+ * that it follows the tier.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { setTier } from "../../platform/control/orgs.ts";
 import type { Tier } from "../../platform/tiers.ts";

@@ -130,7 +130,8 @@ test("an org has its tier's rate over all workers, and no more", async () => {
   const lengthS = (performance.now() - startMs) / 1_000;
   closeAll(clients);
   expect(answered).toBeLessThanOrEqual(limitQps + limitQps * lengthS);
-  // Leases of three workers, the last queries of twelve clients, and a quarter of a second of a busy machine's time.
+  // Leases of three workers, the last queries of twelve clients, and a quarter of a second of a
+  // busy machine's time.
   expect(answered).toBeGreaterThanOrEqual(limitQps * 3 - 6 - 12 - 10);
 });
 

@@ -1,6 +1,6 @@
 /**
- * The differential test at length: `bun tests/soak/differential.ts [--scripts 10000] [--seed N]`. Prints the seed of each
- * script that differs, and how; `--seed N --scripts 1` replays one.
+ * The differential test at length: `bun tests/soak/differential.ts [--scripts 10000] [--seed N]`.
+ * Prints the seed of each script that differs, and how; `--seed N --scripts 1` replays one.
  */
 import { parseArgs } from "node:util";
 import { compare, scriptOf } from "../support/differential.ts";

@@ -1,4 +1,7 @@
-/** A real compute host in a directory of its own, for tests. It can be killed and started again on the same directory. */
+/**
+ * A real compute host in a directory of its own, for tests. It can be killed and started again on
+ * the same directory.
+ */
 import { createHash } from "node:crypto";
 import {
   chmodSync,
@@ -100,8 +103,8 @@ export async function startComputeHost(
 }
 
 /**
- * Making a template takes seconds, so test hosts share one, with the superuser's password that is in it. Where it does
- * not fit any more, a host makes its own.
+ * Making a template takes seconds, so test hosts share one, with the superuser's password that is
+ * in it. Where it does not fit any more, a host makes its own.
  */
 const TEMPLATE_PARTS = ["superuser", "templates"] as const;
 
@@ -135,8 +138,8 @@ async function keepTemplate(directory: string): Promise<void> {
 }
 
 /**
- * Ends the host and removes its files should the test process be killed: a shell waits for the end of its input. The
- * host's lock says which process it is; it stops its computes itself.
+ * Ends the host and removes its files should the test process be killed: a shell waits for the end
+ * of its input. The host's lock says which process it is; it stops its computes itself.
  */
 function watchOver(directory: string): { end(): void } {
   const script = `read -r word; test "$word" = done && exit

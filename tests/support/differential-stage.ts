@@ -11,7 +11,8 @@ export type DifferentialStage = {
 };
 
 export async function startDifferentialStage(): Promise<DifferentialStage> {
-  // As many connections as sessions, so that none waits for a transaction of another, and all are handed around.
+  // As many connections as sessions, so that none waits for a transaction of another, and all are
+  // handed around.
   const platform = await startPlatform({ environment: { O7S_POOL_MAX: String(SESSIONS) } });
   const org = await platform.createOrg("ENTERPRISE", { limitQps: 1_000_000 });
   await platform.createDatabase(org, "proxied");

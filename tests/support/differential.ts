@@ -1,7 +1,8 @@
 /**
- * Random scripts for several sessions, run by turns through O7s and directly, whose replies must be the same byte for
- * byte. A script follows from its seed alone. Sessions through O7s share connections, so a reply that belongs to another
- * session, or state that leaks or is lost, shows as a difference.
+ * Random scripts for several sessions, run by turns through O7s and directly, whose replies must be
+ * the same byte for byte. A script follows from its seed alone. Sessions through O7s share
+ * connections, so a reply that belongs to another session, or state that leaks or is lost, shows as
+ * a difference.
  */
 import type { NetConnectOpts } from "node:net";
 import { message } from "../../proxy/protocols/postgres/messages.ts";
@@ -194,7 +195,10 @@ function bindAndExecute(
   }
 }
 
-/** COPY FROM STDIN in the simple protocol: whole, failed by the client, or with rows that do not fit. */
+/**
+ * COPY FROM STDIN in the simple protocol: whole, failed by the client, or with rows that do not
+ * fit.
+ */
 function copyStep(random: Random, session: number): Step {
   const row = random.pick(["1\tgood\n", "2\tbetter\n3\tbest\n", "not a number\tbad\n"] as const);
   const end = random.pick([copyDone, copyDone, copyFail] as const);
@@ -264,9 +268,10 @@ class Sessions implements AsyncDisposable {
 }
 
 /**
- * How many replies are compared: up to the end of the first batch that leaves its transaction failed. What comes behind it
- * are refusals on both sides; but which of two reasons is given depends on whether the statement is prepared on
- * this very connection, which in a failed transaction it can no longer be.
+ * How many replies are compared: up to the end of the first batch that leaves its transaction
+ * failed. What comes behind it are refusals on both sides; but which of two reasons is given
+ * depends on whether the statement is prepared on this very connection, which in a failed
+ * transaction it can no longer be.
  */
 function comparable(replies: readonly WireMessage[]): number {
   const failed = replies.findIndex(({ type, body }) => type === "Z" && body[0] === 0x45);
@@ -274,8 +279,8 @@ function comparable(replies: readonly WireMessage[]): number {
 }
 
 /**
- * Replies as text, without what must differ: numbers of processes and of tables, and where in the server's source an error
- * was raised, which those that O7s raises in its place do not have.
+ * Replies as text, without what must differ: numbers of processes and of tables, and where in the
+ * server's source an error was raised, which those that O7s raises in its place do not have.
  */
 function shown(replies: readonly WireMessage[]): string {
   return replies.map(({ type, body }) => `${type} ${maskedBody(type, body)}`).join("\n");

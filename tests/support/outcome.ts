@@ -2,7 +2,10 @@
 
 export type Refusal = { readonly code: string; readonly message: string; readonly hint: string };
 
-/** The error that `promise` rejects with, in the fields that PostgreSQL clients give it. Throws when it resolves. */
+/**
+ * The error that `promise` rejects with, in the fields that PostgreSQL clients give it. Throws when
+ * it resolves.
+ */
 export async function refusalOf(promise: PromiseLike<unknown>): Promise<Refusal> {
   let value: unknown;
   try {

@@ -1,6 +1,7 @@
 /**
- * The platform's data path for tests: a control plane, a shared server, a compute host and O7s, all real and of their own.
- * It is the stage of the benchmarks on servers that tests can kill and start again.
+ * The platform's data path for tests: a control plane, a shared server, a compute host and O7s, all
+ * real and of their own. It is the stage of the benchmarks on servers that tests can kill and start
+ * again.
  */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

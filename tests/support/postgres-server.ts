@@ -155,8 +155,8 @@ async function copyDirectory(from: string, to: string): Promise<void> {
 }
 
 /**
- * Ends the server and removes its files should the test process be killed: a shell waits for the end of its input, which
- * comes with the end of whoever holds the pipe's other end.
+ * Ends the server and removes its files should the test process be killed: a shell waits for the
+ * end of its input, which comes with the end of whoever holds the pipe's other end.
  */
 function watchOver(pid: number, home: string): { end(): void } {
   const script = `read -r word; test "$word" = done && exit

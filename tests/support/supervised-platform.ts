@@ -1,4 +1,7 @@
-/** A platform under its supervisor, as `scripts/up` starts it, in a directory and on ports of its own. */
+/**
+ * A platform under its supervisor, as `scripts/up` starts it, in a directory and on ports of its
+ * own.
+ */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";

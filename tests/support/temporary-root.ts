@@ -1,4 +1,7 @@
-/** Where tests put servers' data: in memory where there is plenty, because disks differ tenfold in how fast they sync. */
+/**
+ * Where tests put servers' data: in memory where there is plenty, because disks differ tenfold in
+ * how fast they sync.
+ */
 import { statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 

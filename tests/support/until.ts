@@ -1,12 +1,18 @@
-/** Waiting for a condition that raises no event: asked again and again until it holds, up to a deadline. */
+/**
+ * Waiting for a condition that raises no event: asked again and again until it holds, up to a
+ * deadline.
+ */
 
 const POLL_MS = 5;
-/** Shorter than the 30 seconds that a test has (see scripts/check.ts), so that it ends with a reason. */
+/**
+ * Shorter than the 30 seconds that a test has (see scripts/check.ts), so that it ends with a
+ * reason.
+ */
 const DEADLINE_MS = 20_000;
 
 /**
- * Resolves with the first answer of `ask` that is neither false, null nor undefined. Rejects past the deadline, naming
- * `what` was waited for.
+ * Resolves with the first answer of `ask` that is neither false, null nor undefined. Rejects past
+ * the deadline, naming `what` was waited for.
  */
 export async function until<T>(
   what: string,

@@ -1,6 +1,6 @@
 /**
- * A PostgreSQL client that shows the wire as it is: every message in its order, bytes sent exactly as given. For what
- * real clients hide or refuse to do.
+ * A PostgreSQL client that shows the wire as it is: every message in its order, bytes sent exactly
+ * as given. For what real clients hide or refuse to do.
  */
 import { connect, type NetConnectOpts, type Socket } from "node:net";
 import { clientProof, saltPassword } from "../../platform/scram.ts";

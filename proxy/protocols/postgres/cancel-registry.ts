@@ -1,6 +1,7 @@
 /**
- * Cancel keys: which session a CancelRequest is for. Each client gets a random process number and key of its own, which
- * tell nothing of the server behind; a request with a wrong key is for nobody.
+ * Cancel keys: which session a CancelRequest is for. Each client gets a random process number and
+ * key of its own, which tell nothing of the server behind; a request with a wrong key is for
+ * nobody.
  */
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import { WORKER_SHIFT } from "../../workers/messages.ts";
@@ -38,7 +39,10 @@ export class CancelRegistry {
     this.#entries.delete(pid);
   }
 
-  /** Cancels what the session with that number and key runs. There is no answer, whether there is one or not. */
+  /**
+   * Cancels what the session with that number and key runs. There is no answer, whether there is
+   * one or not.
+   */
   request(pid: number, key: Uint8Array): void {
     const routing = this.#routing;
     if (routing !== null && pid >>> WORKER_SHIFT !== routing.worker) routing.elsewhere(pid, key);

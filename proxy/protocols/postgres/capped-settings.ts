@@ -1,9 +1,10 @@
 /**
- * Settings of a session that its tier caps. Connections to servers start with them, where they stand above what a
- * tenant has set for its role or database; a visible attempt to set one above its cap is refused.
+ * Settings of a session that its tier caps. Connections to servers start with them, where they
+ * stand above what a tenant has set for its role or database; a visible attempt to set one above
+ * its cap is refused.
  *
- * A timeout of 0 means that the server keeps none. That is let through, because dumps and restores begin with it, and
- * because O7s keeps the tier's time limits itself.
+ * A timeout of 0 means that the server keeps none. That is let through, because dumps and restores
+ * begin with it, and because O7s keeps the tier's time limits itself.
  */
 import type { Tenant } from "../../../platform/tenants.ts";
 import type { TierLimits } from "../../../platform/tiers.ts";
@@ -13,7 +14,10 @@ import { constantText, SqlScanner, TOKEN } from "./sql-scanner.ts";
 type CappedSetting = {
   /** Bytes, or milliseconds. */
   readonly cap: (limits: TierLimits) => number;
-  /** The value of a text in the setting's own syntax, in bytes or milliseconds; null where it has none. */
+  /**
+   * The value of a text in the setting's own syntax, in bytes or milliseconds; null where it has
+   * none.
+   */
   readonly parse: (text: string) => number | null;
   /** A cap in that syntax, which is for people too. */
   readonly format: (value: number) => string;
@@ -38,7 +42,10 @@ const TIME_UNITS: Readonly<Record<string, number>> = {
   d: 86_400_000,
 };
 
-/** PostgreSQL documentation, "Parameter Names and Values": a number, and a unit that may follow after a space. */
+/**
+ * PostgreSQL documentation, "Parameter Names and Values": a number, and a unit that may follow
+ * after a space.
+ */
 const VALUE =
   /^\s*([+-]?(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))\s*([A-Za-z]*)\s*$/;
 
@@ -93,7 +100,10 @@ const CAPPED: ReadonlyMap<string, CappedSetting> = new Map([
 /** Tells in one pass which texts are worth a closer look. */
 const SUSPICIOUS = /work_mem|statement_timeout|idle_in_transaction_session_timeout/i;
 
-/** Why `text`, which a client wants to run or to prepare, is not run: it sets something above the tier's cap. */
+/**
+ * Why `text`, which a client wants to run or to prepare, is not run: it sets something above the
+ * tier's cap.
+ */
 export function settingRefusal(text: string, tenant: Tenant): Denial | null {
   if (!SUSPICIOUS.test(text)) return null;
   for (const [name, value] of settingsIn(text)) {
@@ -116,8 +126,9 @@ export function startupRefusal(
 }
 
 /**
- * What a connection to a server is started with: the client's own startup parameters, and each capped setting as the
- * client wants it, or at its cap where it wants nothing or, after a change of tier, too much.
+ * What a connection to a server is started with: the client's own startup parameters, and each
+ * capped setting as the client wants it, or at its cap where it wants nothing or, after a change of
+ * tier, too much.
  */
 export function startupParameters(
   parameters: ReadonlyMap<string, string>,
@@ -138,7 +149,10 @@ export function startupParameters(
   return started;
 }
 
-/** What of a tier's limits the servers' connections were started with, to be compared when the tier changes. */
+/**
+ * What of a tier's limits the servers' connections were started with, to be compared when the tier
+ * changes.
+ */
 export function settingsKey(limits: TierLimits): string {
   return [...CAPPED.values()].map((setting) => setting.cap(limits)).join(" ");
 }
@@ -152,7 +166,10 @@ function refusalOf(name: string, value: string, tenant: Tenant): Denial | null {
   return settingAboveTier(tenant, name, value, setting.format(cap));
 }
 
-/** The capped settings among startup parameters, by name; the parameters themselves stand above `options`. */
+/**
+ * The capped settings among startup parameters, by name; the parameters themselves stand above
+ * `options`.
+ */
 function startupSettings(parameters: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
   const wanted = new Map<string, string>();
   for (const [name, value] of optionSettings(parameters.get("options") ?? "")) {
@@ -165,8 +182,9 @@ function startupSettings(parameters: ReadonlyMap<string, string>): ReadonlyMap<s
 }
 
 /**
- * `-c name=value`, `--name=value` and `-S kilobytes` in the order in which they stand. Source: `pg_split_opts` and
- * `process_postgres_switches`: words are parted by spaces, a backslash keeps what follows it.
+ * `-c name=value`, `--name=value` and `-S kilobytes` in the order in which they stand. Source:
+ * `pg_split_opts` and `process_postgres_switches`: words are parted by spaces, a backslash keeps
+ * what follows it.
  */
 function* optionSettings(options: string): Generator<readonly [string, string]> {
   const words = (options.match(/(?:\\[\s\S]|[^\s\\])+/g) ?? []).map((word) =>
@@ -188,7 +206,9 @@ function* optionSettings(options: string): Generator<readonly [string, string]> 
   }
 }
 
-/** Every `SET name = constant` that begins a statement, and every `set_config('name', 'constant'`. */
+/**
+ * Every `SET name = constant` that begins a statement, and every `set_config('name', 'constant'`.
+ */
 function* settingsIn(text: string): Generator<readonly [string, string]> {
   const scanner = new SqlScanner().read(text);
   let begins = true;

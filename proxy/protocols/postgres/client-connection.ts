@@ -1,6 +1,6 @@
 /**
- * A client's socket: from its first byte through TLS and login to the relay, and its end. Bytes that come while a login
- * waits for something are kept, within a bound.
+ * A client's socket: from its first byte through TLS and login to the relay, and its end. Bytes
+ * that come while a login waits for something are kept, within a bound.
  */
 import type { Socket } from "bun";
 import { copyOf, uint32At } from "../../bytes.ts";
@@ -15,7 +15,10 @@ const PENDING_BYTES_MAX = 65_536;
 const PASSWORD_MESSAGE_BYTES_MAX = 8_192;
 const LAST_BYTES_DEADLINE_MS = 5_000;
 
-/** A request of the login for bytes: resolves with the message, or null when the connection has ended. */
+/**
+ * A request of the login for bytes: resolves with the message, or null when the connection has
+ * ended.
+ */
 type Wanted =
   | { readonly what: "startup"; readonly resolve: (packet: StartupPacket | null) => void }
   | { readonly what: "message"; readonly resolve: (body: Uint8Array | null) => void };
@@ -74,7 +77,9 @@ export class ClientConnection {
     return this.#pending.length > 0;
   }
 
-  /** Calls `listener` once when the connection is over, in whatever state it was; at once if it is. */
+  /**
+   * Calls `listener` once when the connection is over, in whatever state it was; at once if it is.
+   */
   whenClosed(listener: () => void): void {
     if (this.#closed) listener();
     else this.#closeListeners.push(listener);
@@ -97,7 +102,10 @@ export class ClientConnection {
     });
   }
 
-  /** Goes on over TLS; to be called when the client has been told so. False when the handshake failed. */
+  /**
+   * Goes on over TLS; to be called when the client has been told so. False when the handshake
+   * failed.
+   */
   upgrade(tls: TlsContext): Promise<boolean> {
     return new Promise((resolve) => {
       this.#handshake = resolve;
@@ -188,7 +196,10 @@ export class ClientConnection {
 
   // ——— From the socket ———
 
-  /** `socket` tells the encrypted connection from the one below it, which goes on reporting ciphertext. */
+  /**
+   * `socket` tells the encrypted connection from the one below it, which goes on reporting
+   * ciphertext.
+   */
   isCurrent(socket: Socket<ClientConnection>): boolean {
     return socket === this.#socket;
   }

@@ -1,6 +1,6 @@
 /**
- * A client's way in: TLS negotiation, StartupMessage, the SCRAM exchange, and the session that comes of it. Straight-line
- * code: it runs once per connection.
+ * A client's way in: TLS negotiation, StartupMessage, the SCRAM exchange, and the session that
+ * comes of it. Straight-line code: it runs once per connection.
  */
 import { type Denial, protocolViolation, replicationRefused, tlsRequired } from "../../denial.ts";
 import { closeSession, isDenial, type Layers, logDenial, openSession } from "../../pipeline.ts";
@@ -48,7 +48,9 @@ const MINOR_MAX = 2;
 /** PostgreSQL 18 sends keys of this length in protocol 3.2. */
 const LONG_CANCEL_KEY_BYTES = 32;
 
-/** Runs a connection's login; resolves when its relay has taken over, or when it has been refused. */
+/**
+ * Runs a connection's login; resolves when its relay has taken over, or when it has been refused.
+ */
 export async function login(connection: ClientConnection, options: LoginOptions): Promise<void> {
   const startup = await negotiate(connection, options);
   if (startup === null) return;
@@ -127,7 +129,10 @@ async function enter(
   connection.handTo(relay);
 }
 
-/** Takes untyped packets until a StartupMessage comes; null when the connection was for something else or is over. */
+/**
+ * Takes untyped packets until a StartupMessage comes; null when the connection was for something
+ * else or is over.
+ */
 async function negotiate(
   connection: ClientConnection,
   options: LoginOptions,

@@ -1,6 +1,6 @@
 /**
- * What a client sends: each message is admitted by the layers, noted in what the server owes, and forwarded; names of
- * prepared statements are replaced by the servers' own.
+ * What a client sends: each message is admitted by the layers, noted in what the server owes, and
+ * forwarded; names of prepared statements are replaced by the servers' own.
  */
 import { byteAt, textAt, zeroIn } from "../../bytes.ts";
 import { type Denial, protocolViolation } from "../../denial.ts";
@@ -17,8 +17,8 @@ import type { NameChange } from "./session-statements.ts";
 import { StatementMessages, type StatementMessagesHost } from "./statement-messages.ts";
 
 /**
- * What a message may have to wait for: its turn, a connection, room for more unanswered messages, or the answers to all
- * statements sent so far, or the planner's estimate of what it costs.
+ * What a message may have to wait for: its turn, a connection, room for more unanswered messages,
+ * or the answers to all statements sent so far, or the planner's estimate of what it costs.
  */
 export type WaitReason = "turn" | "upstream" | "room" | "answers" | "estimate";
 
@@ -26,7 +26,10 @@ export type WaitReason = "turn" | "upstream" | "room" | "answers" | "estimate";
 export type ClientMessagesHost = {
   /** Whether there is a connection to a server to send to now; takes an idle one where it can. */
   hasUpstream(): boolean;
-  /** Why a statement must not run for what it costs, null where it may, `unknown` where an estimate has to be waited for. */
+  /**
+   * Why a statement must not run for what it costs, null where it may, `unknown` where an estimate
+   * has to be waited for.
+   */
   judge(text: string): Denial | "unknown" | null;
   /** The present message has to wait for this. */
   waitFor(what: WaitReason): void;
@@ -70,7 +73,10 @@ export class ClientMessages implements FrameReceiver, StatementMessagesHost {
   #lookedAt: string | null = null;
   /** An error of ours stands in for the rest of the batch. */
   #denyingUntilSync = false;
-  /** The batch that throws away what the session holds: nothing is noted of later ones before it is answered. */
+  /**
+   * The batch that throws away what the session holds: nothing is noted of later ones before it is
+   * answered.
+   */
   #barrierBatch = -1;
 
   constructor(layers: Layers, state: RelayState, host: ClientMessagesHost, nowMs: () => number) {
@@ -117,7 +123,8 @@ export class ClientMessages implements FrameReceiver, StatementMessagesHost {
       case CLIENT.sync:
         return this.#sync();
       case CLIENT.copyData:
-        // After a failed COPY a client may go on sending: the server ignores that, and so do we without one.
+        // After a failed COPY a client may go on sending: the server ignores that, and so do we
+        // without one.
         return this.#state.upstream === null ? FATE.discard : FATE.forward;
       case CLIENT.copyDone:
       case CLIENT.copyFail:
@@ -273,7 +280,9 @@ export class ClientMessages implements FrameReceiver, StatementMessagesHost {
     return FATE.discard;
   }
 
-  /** Puts an answer of ours in its place among the server's; it leaves at the boundary that follows. */
+  /**
+   * Puts an answer of ours in its place among the server's; it leaves at the boundary that follows.
+   */
   answer(bytes: Uint8Array, change: NameChange | null = null): void {
     this.#state.replies.push(EXPECT.local);
     this.#state.localReplies.push({ bytes, change });
@@ -301,8 +310,8 @@ export class ClientMessages implements FrameReceiver, StatementMessagesHost {
   }
 
   /**
-   * Looks at what is to run, or to be prepared: notes the state that it may make, or tells why it must not run. `text` is
-   * null when it is not here as a whole.
+   * Looks at what is to run, or to be prepared: notes the state that it may make, or tells why it
+   * must not run. `text` is null when it is not here as a whole.
    */
   look(text: string | null): Denial | null {
     const { heldStates, session } = this.#state;

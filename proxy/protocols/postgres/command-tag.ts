@@ -4,7 +4,8 @@ const ZERO = 48;
 const NINE = 57;
 
 /**
- * The number of rows in a tag (`SELECT 5`, `INSERT 0 5`), or 0 where it has none. `end` is the offset of the zero byte.
+ * The number of rows in a tag (`SELECT 5`, `INSERT 0 5`), or 0 where it has none. `end` is the
+ * offset of the zero byte.
  */
 export function tagRows(bytes: Uint8Array, start: number, end: number): number {
   let rows = 0;

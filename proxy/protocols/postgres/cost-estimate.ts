@@ -1,6 +1,7 @@
 /**
- * Asks a server's planner about a statement, over a connection that nobody uses meanwhile, as the tenant's own role. The
- * statement is not run: EXPLAIN plans it, in a read-only transaction that is rolled back.
+ * Asks a server's planner about a statement, over a connection that nobody uses meanwhile, as the
+ * tenant's own role. The statement is not run: EXPLAIN plans it, in a read-only transaction that is
+ * rolled back.
  */
 import { uint32At } from "../../bytes.ts";
 import { message, SERVER, STATUS, syncMessage } from "./messages.ts";
@@ -9,8 +10,8 @@ import { SqlScanner, TOKEN } from "./sql-scanner.ts";
 import type { UpstreamConnection, UpstreamOwner } from "./upstream-connection.ts";
 
 /**
- * It waits for nobody's locks for long, the asking session's own included, and plans for no longer than this; a plan with
- * parameters is made without regard to their values, which are not known.
+ * It waits for nobody's locks for long, the asking session's own included, and plans for no longer
+ * than this; a plan with parameters is made without regard to their values, which are not known.
  */
 const SETTINGS =
   "BEGIN READ ONLY; SET LOCAL lock_timeout = 50; SET LOCAL statement_timeout = 500; " +
@@ -26,8 +27,8 @@ const HEADER_BYTES = 5;
 const TOTAL_COST = /"Total Cost": (\d+(?:\.\d+)?)/;
 
 /**
- * Calls `done` once with the planner's total cost of `text`, null where it cannot tell, and whether the connection is as it
- * was before; else it is of no more use.
+ * Calls `done` once with the planner's total cost of `text`, null where it cannot tell, and whether
+ * the connection is as it was before; else it is of no more use.
  */
 export function estimateCost(
   upstream: UpstreamConnection,
@@ -41,7 +42,8 @@ export function estimateCost(
   upstream.write(
     Buffer.concat([
       message("Q", SETTINGS),
-      // The server takes only one statement here. The text came byte by byte, whatever its encoding, and goes on so.
+      // The server takes only one statement here. The text came byte by byte, whatever its
+      // encoding, and goes on so.
       message("P", NAME, Buffer.from(text, "latin1"), Uint8Array.of(0, 0, 0)),
       message("P", "", explain, Uint8Array.of(0, 0)),
       message("B", "", "", Uint8Array.of(0, 0, 0, 0, 0, 0)),

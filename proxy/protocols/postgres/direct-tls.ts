@@ -1,13 +1,17 @@
 /**
- * TLS from the first byte (libpq's `sslnegotiation=direct`). The ClientHello has been read by the time it is recognised,
- * and Bun's own upgrade cannot be given bytes; so this handshake runs in `node:tls` over a stream that the socket feeds.
- * Slower than the negotiated way, and only taken by clients that ask for it.
+ * TLS from the first byte (libpq's `sslnegotiation=direct`). The ClientHello has been read by the
+ * time it is recognised, and Bun's own upgrade cannot be given bytes; so this handshake runs in
+ * `node:tls` over a stream that the socket feeds. Slower than the negotiated way, and only taken by
+ * clients that ask for it.
  */
 import { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
 import type { Socket } from "bun";
 
-/** What PostgreSQL clients must ask for, so that no other protocol can be tricked into speaking this one. */
+/**
+ * What PostgreSQL clients must ask for, so that no other protocol can be tricked into speaking this
+ * one.
+ */
 const ALPN_PROTOCOL = "postgresql";
 
 export type DirectTlsEvents = {

@@ -1,9 +1,11 @@
 /**
- * Cuts a byte stream into typed messages, without sockets. Whoever receives them decides about each message when its
- * header is here; neighbours that are forwarded leave as one run of bytes, without a copy.
+ * Cuts a byte stream into typed messages, without sockets. Whoever receives them decides about each
+ * message when its header is here; neighbours that are forwarded leave as one run of bytes, without
+ * a copy.
  *
- * Invariant: every byte pushed is forwarded, discarded, or kept, exactly once and in order. What is kept is at most a
- * header, a message that is wanted whole, or what came after a message that has to wait.
+ * Invariant: every byte pushed is forwarded, discarded, or kept, exactly once and in order. What is
+ * kept is at most a header, a message that is wanted whole, or what came after a message that has
+ * to wait.
  */
 import { byteAt, copyOf, uint32At } from "../../bytes.ts";
 
@@ -11,18 +13,25 @@ import { byteAt, copyOf, uint32At } from "../../bytes.ts";
 export const FATE = {
   forward: 0,
   discard: 1,
-  /** Forward it and all before it now, then say so: something else comes next in the same direction. */
+  /**
+   * Forward it and all before it now, then say so: something else comes next in the same direction.
+   */
   forwardNow: 2,
   /** Keep it and all after it until `resume`. */
   wait: 3,
-  /** Forward it without its first `rewrittenBytes`, which the receiver writes anew at the boundary. */
+  /**
+   * Forward it without its first `rewrittenBytes`, which the receiver writes anew at the boundary.
+   */
   rewrite: 4,
 } as const;
 
 export type FrameReceiver = {
   /** How much of a message's beginning `FATE.rewrite` replaces; it must be here. */
   readonly rewrittenBytes: number;
-  /** Decides about the message at `at`, of which `available` of `total` bytes are here (its header always is). */
+  /**
+   * Decides about the message at `at`, of which `available` of `total` bytes are here (its header
+   * always is).
+   */
   message(type: number, bytes: Uint8Array, at: number, available: number, total: number): number;
   /** Takes `bytes[start, end)`; they are only valid during the call. */
   forward(bytes: Uint8Array, start: number, end: number): void;
@@ -33,8 +42,8 @@ export type FrameReceiver = {
 };
 
 /**
- * Types whose messages are wanted whole, up to a length; a longer one is decided about when `beginningBytes` of it are
- * here.
+ * Types whose messages are wanted whole, up to a length; a longer one is decided about when
+ * `beginningBytes` of it are here.
  */
 export type WholeMessages = {
   /** 1 at each type. */
@@ -102,8 +111,8 @@ export class FrameReader {
   }
 
   /**
-   * The message that had to wait is not to be forwarded: `decide` is told its type, it is discarded, and `resume` goes on
-   * behind it.
+   * The message that had to wait is not to be forwarded: `decide` is told its type, it is
+   * discarded, and `resume` goes on behind it.
    */
   refuse(decide: (type: number) => void): void {
     const kept = this.#kept;
@@ -128,7 +137,10 @@ export class FrameReader {
     this.#bodyLeft = 0;
   }
 
-  /** `borrowed` says that the bytes are another's after this call, so that what is kept must be copied. */
+  /**
+   * `borrowed` says that the bytes are another's after this call, so that what is kept must be
+   * copied.
+   */
   #read(bytes: Uint8Array, borrowed: boolean): void {
     const receiver = this.#receiver;
     const end = bytes.length;

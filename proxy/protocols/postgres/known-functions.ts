@@ -1,8 +1,8 @@
 /**
- * Functions that leave nothing behind on a session: PostgreSQL 18's own (`pg_proc`, schema `pg_catalog`,
- * without those that set, lock, or run a text that they are given), common ones of the trusted
- * extensions, and the words of SQL that stand before a parenthesis without being functions. What sets
- * or locks is looked for by itself (`session-state.ts`).
+ * Functions that leave nothing behind on a session: PostgreSQL 18's own (`pg_proc`, schema
+ * `pg_catalog`, without those that set, lock, or run a text that they are given), common ones of
+ * the trusted extensions, and the words of SQL that stand before a parenthesis without being
+ * functions. What sets or locks is looked for by itself (`session-state.ts`).
  */
 
 const FUNCTIONS = `

@@ -1,4 +1,7 @@
-/** The Postgres port: accepts sockets, bounds those that have not logged in, and hands each to its login. */
+/**
+ * The Postgres port: accepts sockets, bounds those that have not logged in, and hands each to its
+ * login.
+ */
 import type { Socket } from "bun";
 import { protocolViolation, shuttingDown, unauthenticatedLimit } from "../../denial.ts";
 import type { Layers } from "../../pipeline.ts";
@@ -133,8 +136,8 @@ export function listenPostgres(options: PostgresListenerOptions): PostgresListen
 }
 
 /**
- * Sockets that have not logged in. There are at most so many; one more costs the oldest its place, so that sockets which
- * say nothing cannot keep others out.
+ * Sockets that have not logged in. There are at most so many; one more costs the oldest its place,
+ * so that sockets which say nothing cannot keep others out.
  */
 class Strangers {
   readonly #sinceMs = new Map<ClientConnection, number>();

@@ -1,6 +1,6 @@
 /**
- * Messages of the PostgreSQL wire protocol, version 3: type bytes, and builders for those that O7s writes itself.
- * Source: PostgreSQL documentation, "Message Formats".
+ * Messages of the PostgreSQL wire protocol, version 3: type bytes, and builders for those that O7s
+ * writes itself. Source: PostgreSQL documentation, "Message Formats".
  */
 
 const code = (letter: string): number => letter.charCodeAt(0);
@@ -67,7 +67,9 @@ export const AUTHENTICATION = {
   saslFinal: 12,
 } as const;
 
-/** Parts of a message's body: text is written as a C string, bytes as they are, numbers as int32. */
+/**
+ * Parts of a message's body: text is written as a C string, bytes as they are, numbers as int32.
+ */
 type Part = string | Uint8Array | number;
 
 /** A typed message; `type` is its letter. */
@@ -118,7 +120,9 @@ export function backendKeyData(pid: number, key: Uint8Array): Uint8Array {
   return message("K", pid, key);
 }
 
-/** Offers the newest minor version that is spoken here, and names the options that are not known. */
+/**
+ * Offers the newest minor version that is spoken here, and names the options that are not known.
+ */
 export function negotiateProtocolVersion(
   minor: number,
   unknownOptions: readonly string[],

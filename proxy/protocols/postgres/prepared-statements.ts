@@ -1,7 +1,7 @@
 /**
- * Prepared statements over shared connections. A client's name for a statement is its own; on the servers a statement is
- * known by a name that follows from what it says, so that all sessions of a pool share it, and a session finds its
- * statements again on whichever connection it gets.
+ * Prepared statements over shared connections. A client's name for a statement is its own; on the
+ * servers a statement is known by a name that follows from what it says, so that all sessions of a
+ * pool share it, and a session finds its statements again on whichever connection it gets.
  */
 import { BoundedMap } from "../../bounded-map.ts";
 import { copyOf, textAt } from "../../bytes.ts";
@@ -38,8 +38,9 @@ export class StatementRegistry {
   }
 
   /**
-   * Gives every statement a new name when it is next parsed: a table has changed, and a server refuses to run what it
-   * has planned for the old one. Clients then prepare their statements anew, and must not be given the old ones.
+   * Gives every statement a new name when it is next parsed: a table has changed, and a server
+   * refuses to run what it has planned for the old one. Clients then prepare their statements anew,
+   * and must not be given the old ones.
    */
   renew(): void {
     this.#byDefinition = new BoundedMap<string, Statement>(STATEMENTS_PER_POOL_MAX);
@@ -47,8 +48,9 @@ export class StatementRegistry {
 }
 
 /**
- * The name under which a statement is asked for that the client has never made: no server has it, so that it is the server
- * that refuses, and aborts the transaction as it should. Its message shows the client's name behind the prefix.
+ * The name under which a statement is asked for that the client has never made: no server has it,
+ * so that it is the server that refuses, and aborts the transaction as it should. Its message shows
+ * the client's name behind the prefix.
  */
 export function unknownServerName(clientName: string): string {
   return UNKNOWN_PREFIX + clientName;
@@ -69,8 +71,8 @@ export function closeStatementMessage(name: string): Uint8Array {
 }
 
 /**
- * The statements that one connection to a server has, least recently used first. One is entered when its Parse is sent
- * and confirmed when that is answered.
+ * The statements that one connection to a server has, least recently used first. One is entered
+ * when its Parse is sent and confirmed when that is answered.
  */
 export class UpstreamStatements {
   /** With the session's batch in which its Parse was sent, or `CONFIRMED`. */
@@ -85,13 +87,18 @@ export class UpstreamStatements {
     return this.#present.has(statement);
   }
 
-  /** Whether its Parse was sent in an earlier batch and is not answered: the server may never have got to it. */
+  /**
+   * Whether its Parse was sent in an earlier batch and is not answered: the server may never have
+   * got to it.
+   */
   unsettled(statement: Statement, batch: number): boolean {
     const made = this.#present.get(statement);
     return made !== undefined && made !== CONFIRMED && made < batch;
   }
 
-  /** Notes that a statement is being used; where it is not there, its Parse is sent in this batch. */
+  /**
+   * Notes that a statement is being used; where it is not there, its Parse is sent in this batch.
+   */
   use(statement: Statement, batch: number): void {
     const made = this.#present.get(statement) ?? batch;
     this.#present.delete(statement);

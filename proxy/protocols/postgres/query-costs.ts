@@ -1,15 +1,18 @@
 /**
- * What the planner expects statements to cost, asked once for each fingerprint and remembered for a while. Whoever sends a
- * statement that is known waits for nothing.
+ * What the planner expects statements to cost, asked once for each fingerprint and remembered for a
+ * while. Whoever sends a statement that is known waits for nothing.
  *
- * A statement that is over the bound makes its fingerprint one whose constants matter: from then on each text is asked
- * about by itself, so that a cheap one is not refused for an expensive one, nor an expensive one let through for a
- * cheap one.
+ * A statement that is over the bound makes its fingerprint one whose constants matter: from then on
+ * each text is asked about by itself, so that a cheap one is not refused for an expensive one, nor
+ * an expensive one let through for a cheap one.
  */
 import { BoundedMap } from "../../bounded-map.ts";
 import { exactKey, statementKey } from "./statement-key.ts";
 
-/** Raised by every command that can change what plans cost: shared by all who ask about one database. */
+/**
+ * Raised by every command that can change what plans cost: shared by all who ask about one
+ * database.
+ */
 export type SchemaChanges = { count: number };
 
 /** Asks for the planner's total cost, or null where it cannot tell. */
@@ -21,7 +24,9 @@ type Known = { readonly cost: number | null; readonly atMs: number; readonly cha
 const STATEMENTS_MAX = 2_000;
 /** Tables grow and are analysed without a word. */
 const COST_TTL_MS = 600_000;
-/** What was refused may have become cheap by an index or by statistics that somebody else has made. */
+/**
+ * What was refused may have become cheap by an index or by statistics that somebody else has made.
+ */
 const REFUSAL_TTL_MS = 60_000;
 /** What could not be planned may have been made in a transaction that has committed since. */
 const FAILURE_TTL_MS = 10_000;
@@ -42,7 +47,10 @@ export class QueryCosts {
     this.#schema = schema;
   }
 
-  /** What `text` costs where that is over `costMax`, null where it may run, or `unknown` until `learn` has been called. */
+  /**
+   * What `text` costs where that is over `costMax`, null where it may run, or `unknown` until
+   * `learn` has been called.
+   */
   judge(text: string, costMax: number, nowMs: number): number | "unknown" | null {
     if (!PLANNED.test(text)) return null;
     const known = this.#known.get(this.#keyOf(text));
@@ -53,7 +61,10 @@ export class QueryCosts {
     return over ? known.cost : null;
   }
 
-  /** Resolves when `judge` knows `text`, whatever came of it; those who ask at once share one answer. Never rejects. */
+  /**
+   * Resolves when `judge` knows `text`, whatever came of it; those who ask at once share one
+   * answer. Never rejects.
+   */
   learn(text: string, costMax: number, nowMs: number, ask: AskForCost): Promise<void> {
     const asked = this.#keyOf(text);
     const pending = this.#asking.get(asked);

@@ -1,7 +1,8 @@
 /**
- * Refusals that the server itself gives, at O7s's word. A statement that must not run is replaced by one that raises the
- * denial: so it comes in its place among the server's replies, and an open transaction is aborted as by any other error.
- * An error of O7s's own would say that it was, while the server goes on with it.
+ * Refusals that the server itself gives, at O7s's word. A statement that must not run is replaced
+ * by one that raises the denial: so it comes in its place among the server's replies, and an open
+ * transaction is aborted as by any other error. An error of O7s's own would say that it was, while
+ * the server goes on with it.
  */
 import type { Denial } from "../../denial.ts";
 import { sqlState } from "./errors.ts";
@@ -13,8 +14,9 @@ export function refusingQuery(denial: Denial): Uint8Array {
 }
 
 /**
- * In place of a Parse: Parse, Bind and Execute of a statement without a name. The server answers ParseComplete,
- * BindComplete, and the error, after which it skips what the client has sent up to its Sync.
+ * In place of a Parse: Parse, Bind and Execute of a statement without a name. The server answers
+ * ParseComplete, BindComplete, and the error, after which it skips what the client has sent up to
+ * its Sync.
  */
 export function refusingBatch(denial: Denial): Uint8Array {
   return Buffer.concat([
@@ -33,7 +35,10 @@ function raising(denial: Denial): string {
   );
 }
 
-/** What a client has written may be in there: nothing of it gets out of the constant, in any encoding or setting. */
+/**
+ * What a client has written may be in there: nothing of it gets out of the constant, in any
+ * encoding or setting.
+ */
 function constant(text: string): string {
   return `'${text.replace(/[^\x20-\x7e]|[\\$]/g, "?").replaceAll("'", "''")}'`;
 }

@@ -8,7 +8,10 @@ import { type HeldState, HeldStates } from "./session-state.ts";
 import { type BatchPosition, type NameChange, SessionStatements } from "./session-statements.ts";
 import type { UpstreamConnection } from "./upstream-connection.ts";
 
-/** A statement message that awaits its answer; each belongs to a reply-queue entry of kind parse, ownParse or ownClose. */
+/**
+ * A statement message that awaits its answer; each belongs to a reply-queue entry of kind parse,
+ * ownParse or ownClose.
+ */
 export type PendingStatement = {
   /** What the server has if it succeeds; null for the unnamed statement. */
   readonly statement: Statement | null;
@@ -29,7 +32,10 @@ export class RelayState {
   readonly replies = new ReplyQueue();
   readonly localReplies = new Fifo<LocalReply>();
   readonly pendingStatements = new Fifo<PendingStatement>();
-  /** The client's name of the statement in each Bind and Describe that awaits its answer; empty for none. */
+  /**
+   * The client's name of the statement in each Bind and Describe that awaits its answer; empty for
+   * none.
+   */
   readonly usedNames = new Fifo<string>();
   /** The client's prepared statements, the unnamed one among them. */
   readonly statements = new SessionStatements();
@@ -47,12 +53,16 @@ export class RelayState {
   batchExecutes = 0;
   copyingIn = false;
   readonly heldStates = new HeldStates();
-  /** The server has reported another search path than its connection, the present one, was started with. */
+  /**
+   * The server has reported another search path than its connection, the present one, was started
+   * with.
+   */
   searchPathChanged = false;
   statementSinceMs = 0;
   /**
-   * What runs, for whoever asks about it afterwards: the text of a Query, or the definition of a prepared statement. Null
-   * where it is not known: there is none, it was too long to be looked into, or several are on their way at once.
+   * What runs, for whoever asks about it afterwards: the text of a Query, or the definition of a
+   * prepared statement. Null where it is not known: there is none, it was too long to be looked
+   * into, or several are on their way at once.
    */
   running: RunningStatement = null;
   /** The statement of the last Bind, and the portal that it made. */
@@ -73,7 +83,9 @@ export class RelayState {
     return this.replies.length === 0 && this.status === STATUS.idle && !this.batchOpen;
   }
 
-  /** Begins to expect the answer to a Bind or Describe; `name` is the client's for its statement. */
+  /**
+   * Begins to expect the answer to a Bind or Describe; `name` is the client's for its statement.
+   */
   expectUse(kind: number, name: string, nowMs: number): void {
     this.usedNames.push(name);
     this.expect(kind, nowMs);

@@ -1,6 +1,7 @@
 /**
- * The relay: a session after login. It joins the two directions (`client-messages.ts`, `server-replies.ts`), takes a
- * connection to the server when there is something to run, and gives it back when nothing is left of it there.
+ * The relay: a session after login. It joins the two directions (`client-messages.ts`,
+ * `server-replies.ts`), takes a connection to the server when there is something to run, and gives
+ * it back when nothing is left of it there.
  */
 import { copyOf } from "../../bytes.ts";
 import type { ComputeLease, ComputeUser } from "../../compute-leases.ts";
@@ -88,7 +89,10 @@ export class Relay
   #closed = false;
   /** The session ends as soon as this allows. */
   #parting: Parting | null = null;
-  /** While it is parting: what is to leave in one piece with the last message, so that no client acts in between. */
+  /**
+   * While it is parting: what is to leave in one piece with the last message, so that no client
+   * acts in between.
+   */
   #gathered: Uint8Array[] | null = null;
 
   constructor(options: RelayOptions) {
@@ -275,7 +279,8 @@ export class Relay
     const { heldStates, searchPathChanged, upstream } = this.#state;
     if (upstream === null) return true;
     if (searchPathChanged || heldStates.has("temporary tables")) return false;
-    // Before version 18 a server does not tell of its search path: any setting may have been that one.
+    // Before version 18 a server does not tell of its search path: any setting may have been that
+    // one.
     return !heldStates.has("session settings") || upstream.parameters.has("search_path");
   }
 
@@ -415,7 +420,10 @@ export class Relay
 
   // ——— Connections ———
 
-  /** A transaction that waits for its client, or a COPY that does, holds locks: not for longer than the tier allows. */
+  /**
+   * A transaction that waits for its client, or a COPY that does, holds locks: not for longer than
+   * the tier allows.
+   */
   #endIdleTransaction(nowMs: number): boolean {
     const state = this.#state;
     const { tenant } = this.session;

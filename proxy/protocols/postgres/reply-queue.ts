@@ -1,10 +1,11 @@
 /**
- * What the server still owes: one entry per message that it will answer, in order. From this alone follow whether a
- * session is idle, which reply belongs to whom, and which replies the client must not see.
+ * What the server still owes: one entry per message that it will answer, in order. From this alone
+ * follow whether a session is idle, which reply belongs to whom, and which replies the client must
+ * not see.
  *
- * Invariant: the head is the entry that the server's next reply answers. After an error inside an extended-query batch
- * the server answers nothing before the batch's Sync, so those entries are dropped, and until the Sync has been
- * sent `skipping` says that messages need not be sent at all.
+ * Invariant: the head is the entry that the server's next reply answers. After an error inside an
+ * extended-query batch the server answers nothing before the batch's Sync, so those entries are
+ * dropped, and until the Sync has been sent `skipping` says that messages need not be sent at all.
  */
 
 export const EXPECT = {
@@ -22,7 +23,10 @@ export const EXPECT = {
   ownClose: 10,
   ownQuery: 12,
   ownBind: 14,
-  /** CopyDone or CopyFail: has no answer, but parts the Syncs that a COPY ignores from those that it does not. */
+  /**
+   * CopyDone or CopyFail: has no answer, but parts the Syncs that a COPY ignores from those that it
+   * does not.
+   */
   copyEnd: 13,
   /** Not sent at all: an answer of our own that the client gets in this place. */
   local: 11,
@@ -69,8 +73,8 @@ export class ReplyQueue {
   }
 
   /**
-   * The server has begun to take the rows of a COPY for the Execute at the head: it ignores each Sync that was sent
-   * before the rows' end, and answers none of them.
+   * The server has begun to take the rows of a COPY for the Execute at the head: it ignores each
+   * Sync that was sent before the rows' end, and answers none of them.
    */
   ignoreSyncs(): void {
     if (this.head !== EXPECT.execute) return;
@@ -91,8 +95,9 @@ export class ReplyQueue {
   }
 
   /**
-   * An error has come for the head: drops what the server will not answer, and tells `dropped` the kind of each entry,
-   * the failed one first. Query and FunctionCall stay: their ReadyForQuery follows.
+   * An error has come for the head: drops what the server will not answer, and tells `dropped` the
+   * kind of each entry, the failed one first. Query and FunctionCall stay: their ReadyForQuery
+   * follows.
    */
   fail(dropped: (kind: number) => void): void {
     const head = this.head;

@@ -1,6 +1,6 @@
 /**
- * The messages of a SCRAM-SHA-256 exchange (RFC 5802 section 7), both sides, as text. What they prove is decided in
- * `platform/scram.ts`.
+ * The messages of a SCRAM-SHA-256 exchange (RFC 5802 section 7), both sides, as text. What they
+ * prove is decided in `platform/scram.ts`.
  */
 import { randomBytes } from "node:crypto";
 import type { ScramParameters } from "../../../platform/scram.ts";
@@ -12,7 +12,10 @@ export type ClientFirst = {
   readonly nonce: string;
 };
 
-/** `n,,n=user,r=nonce`; the user name in it is not used, as in PostgreSQL. Null where it is malformed. */
+/**
+ * `n,,n=user,r=nonce`; the user name in it is not used, as in PostgreSQL. Null where it is
+ * malformed.
+ */
 export function parseClientFirst(text: string): ClientFirst | null {
   const match =
     /^((n|y|p=tls-server-end-point),(?:a=[^,]*)?,)(n=[^,]*,r=([!-+\--~]{8,256})(?:,.*)?)$/s.exec(

@@ -1,4 +1,7 @@
-/** The server's side of a client's SCRAM exchange, over its connection (PostgreSQL documentation, "SASL Authentication"). */
+/**
+ * The server's side of a client's SCRAM exchange, over its connection (PostgreSQL documentation,
+ * "SASL Authentication").
+ */
 import { timingSafeEqual } from "node:crypto";
 import { uint32At, zeroIn } from "../../bytes.ts";
 import { type Denial, protocolViolation } from "../../denial.ts";
@@ -12,7 +15,10 @@ import {
 } from "./messages.ts";
 import { newNonce, parseClientFinal, parseClientFirst, serverFirst } from "./scram-exchange.ts";
 
-/** Runs the exchange up to the client's proof; the connection's end counts as an attempt that failed. */
+/**
+ * Runs the exchange up to the client's proof; the connection's end counts as an attempt that
+ * failed.
+ */
 export async function proveByScram<Identity extends object>(
   connection: ClientConnection,
   tls: TlsContext,
@@ -33,7 +39,8 @@ export async function proveByScram<Identity extends object>(
   if (first === null || bound !== (first.channelBinding === "tls-server-end-point")) {
     return protocolViolation("malformed SCRAM message");
   }
-  // "I would have bound the channel, but you do not offer it": somebody in between has struck it from our offer.
+  // "I would have bound the channel, but you do not offer it": somebody in between has struck it
+  // from our offer.
   if (first.channelBinding === "not-offered" && connection.encrypted) {
     return protocolViolation("SCRAM channel binding negotiation error");
   }

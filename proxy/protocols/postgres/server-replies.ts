@@ -1,6 +1,7 @@
 /**
- * What a server sends: each reply is attributed by the queue of what is owed, counted, and forwarded; answers to messages
- * of our own are kept from the client, and ours to the client's put in their places.
+ * What a server sends: each reply is attributed by the queue of what is owed, counted, and
+ * forwarded; answers to messages of our own are kept from the client, and ours to the client's put
+ * in their places.
  */
 import { byteAt, textAt, zeroIn } from "../../bytes.ts";
 import { type Denial, statementTimeout, transactionTimeout } from "../../denial.ts";
@@ -124,7 +125,8 @@ export class ServerReplies implements FrameReceiver {
       return FATE.forward;
     }
     if (type === SERVER.dataRow && end > 0) {
-      // A DataRow of one column: its count in two bytes, the length of its value in four, the value.
+      // A DataRow of one column: its count in two bytes, the length of its value in four, the
+      // value.
       const start = at + 5 + 2 + 4;
       state.heldStates.verified(textAt(bytes, start, end));
     } else if (type === SERVER.readyForQuery) {
@@ -275,13 +277,15 @@ export class ServerReplies implements FrameReceiver {
     const severity = fields.get("V");
     this.fatal = severity === "FATAL" || severity === "PANIC";
     if (state.replies.length === 0) {
-      // An error that answers nothing: the server ends the connection. Where nothing is lost by it, the session goes on.
+      // An error that answers nothing: the server ends the connection. Where nothing is lost by it,
+      // the session goes on.
       if (this.#endsIdleTransaction(fields)) return false;
       if (!this.fatal || !state.idle || state.held !== null) return true;
       this.#host.upstreamEndsIdle();
       return false;
     }
-    // "cached plan must not change result type", by the server's routine, which is the same in every language.
+    // "cached plan must not change result type", by the server's routine, which is the same in
+    // every language.
     if (fields.get("R") === "RevalidateCachedQuery") state.registry.renew();
     const message = fields.get("M");
     if (message?.includes(SERVER_NAME_PREFIX) === true) this.#renameStatement(fields, message);
@@ -297,14 +301,20 @@ export class ServerReplies implements FrameReceiver {
     return false;
   }
 
-  /** The server has kept the tier's statement timeout, which it knows too, a moment before O7s would have. */
+  /**
+   * The server has kept the tier's statement timeout, which it knows too, a moment before O7s would
+   * have.
+   */
   #isOverdue(fields: ReadonlyMap<string, string>): boolean {
     if (fields.get("C") !== QUERY_CANCELED || fields.get("M") !== STATEMENT_TIMEOUT) return false;
     const { session, statementSinceMs } = this.#state;
     return overdueMs(session, statementSinceMs, this.#nowMs()) > -TRANSIT_MS;
   }
 
-  /** The server has ended a transaction that was idle for as long as the tier allows: it is told in the tier's words. */
+  /**
+   * The server has ended a transaction that was idle for as long as the tier allows: it is told in
+   * the tier's words.
+   */
   #endsIdleTransaction(fields: ReadonlyMap<string, string>): boolean {
     const { session, lastTrafficMs } = this.#state;
     if (fields.get("C") !== IDLE_IN_TRANSACTION) return false;
@@ -389,7 +399,10 @@ function startsWith(bytes: Uint8Array, start: number, end: number, text: Uint8Ar
   return text.every((byte, index) => byte === byteAt(bytes, start + index));
 }
 
-/** The commands that run most make no state, and are told by two letters: SELECT, INSERT, UPDATE, and DELETE's kin not. */
+/**
+ * The commands that run most make no state, and are told by two letters: SELECT, INSERT, UPDATE,
+ * and DELETE's kin not.
+ */
 function leavesNoState(first: number, third: number): boolean {
   if (first === 0x53) return third === 0x4c; // S.L: SELECT, as against SET
   return first === 0x49 || first === 0x55; // INSERT; UPDATE, and UNLISTEN, which makes none either

@@ -1,7 +1,8 @@
 /**
- * The state that a session keeps on its server beyond the protocol's own: what would be lost if the session went on
- * over another connection. It is supposed by a scan of the query text and by the server's command tags, erring towards
- * "there is some", and once the session rests the server is asked what there really is.
+ * The state that a session keeps on its server beyond the protocol's own: what would be lost if the
+ * session went on over another connection. It is supposed by a scan of the query text and by the
+ * server's command tags, erring towards "there is some", and once the session rests the server is
+ * asked what there really is.
  */
 import { callsUnknownFunction } from "./known-functions.ts";
 import { message } from "./messages.ts";
@@ -19,7 +20,9 @@ export type HeldState =
   | "a statement too long to look into"
   | "a function call";
 
-/** One pass finds the words that can make state; only where one stands is the text looked at again. */
+/**
+ * One pass finds the words that can make state; only where one stands is the text looked at again.
+ */
 const SUSPICIOUS =
   /\b(?:listen|temp|temporary|pg_temp|declare|advisory|prepare|load|set_config)\b|advisory_lock|\bset\s+(?:session\s+)?"?\w+"?\s*\.|(?:^|;|\*\/)\s*(?:do|call)\b/i;
 
@@ -48,7 +51,8 @@ const LOOSE: readonly (readonly [RegExp, HeldState])[] = [
   [/\bprepare\b/i, "prepared statements"],
   [/\bload\b/i, "a loaded library"],
   [/\bset\s+(?:session\s+)?"?\w+"?\s*\./i, "settings of its own making"],
-  // A SET inside DO has no command tag to tell it. It is told from the SET of UPDATE by what stands before it.
+  // A SET inside DO has no command tag to tell it. It is told from the SET of UPDATE by what stands
+  // before it.
   [/(?:\bbegin|\bthen|\belse|\bloop|[;$'])\s*(?:re)?set\s+(?!local\b)/i, "session settings"],
 ];
 
@@ -58,8 +62,8 @@ const SET_CONFIG = /\bset_config\s*\(/gi;
 const SET_CONFIG_LOCAL = /\bset_config\s*\([^()]*,\s*true\s*\)/gi;
 
 /**
- * The state that running `text` may make, or null. A plain SET is not looked for here: its command tag tells it, wherever
- * it stands.
+ * The state that running `text` may make, or null. A plain SET is not looked for here: its command
+ * tag tells it, wherever it stands.
  */
 export function stateMadeBy(text: string): HeldState | null {
   if (!SUSPICIOUS.test(text)) return callsUnknownFunction(text) ? "a function call" : null;
@@ -100,8 +104,9 @@ const ANSWERS: readonly (readonly [string, HeldState])[] = [
 ];
 
 /**
- * Asks the server what a session holds there: one row, one text column, a letter for each kind. Every name is qualified,
- * operators too, so that nothing in the tenant's search path answers in their place.
+ * Asks the server what a session holds there: one row, one text column, a letter for each kind.
+ * Every name is qualified, operators too, so that nothing in the tenant's search path answers in
+ * their place.
  */
 export const askForState = message(
   "Q",

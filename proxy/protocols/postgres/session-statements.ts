@@ -1,9 +1,10 @@
 /**
- * A session's prepared statements by the client's names for them, kept in step with what the server would have.
+ * A session's prepared statements by the client's names for them, kept in step with what the server
+ * would have.
  *
- * A name changes when its Parse or Close is sent on, before it is known whether the server gets to it: an error earlier
- * in the batch makes it skip the rest. So each change can be undone, and a message of a later batch that depends on a
- * change whose fate is open must wait for it.
+ * A name changes when its Parse or Close is sent on, before it is known whether the server gets to
+ * it: an error earlier in the batch makes it skip the rest. So each change can be undone, and a
+ * message of a later batch that depends on a change whose fate is open must wait for it.
  */
 import type { Statement } from "./prepared-statements.ts";
 
@@ -13,8 +14,8 @@ type Entry = {
   /** The batch in which it changed. */
   readonly batch: number;
   /**
-   * Whether the name stood for nothing before, and the statement for nothing on the server: then the server itself refuses
-   * a use of it if the Parse fails.
+   * Whether the name stood for nothing before, and the statement for nothing on the server: then
+   * the server itself refuses a use of it if the Parse fails.
    */
   readonly fresh: boolean;
   /** What it stood for before, as long as the change may have to be taken back. */
@@ -32,7 +33,9 @@ export type BatchPosition = {
   readonly unanswered: number;
 };
 
-/** Closed names are remembered while their fate is open, and cleared away when there are too many. */
+/**
+ * Closed names are remembered while their fate is open, and cleared away when there are too many.
+ */
 const CLOSED_MAX = 1_000;
 
 export class SessionStatements {
@@ -68,7 +71,10 @@ export class SessionStatements {
     entry.before = undefined;
   }
 
-  /** The server has not: the name stands for what it stood for before, unless it has changed again since. */
+  /**
+   * The server has not: the name stands for what it stood for before, unless it has changed again
+   * since.
+   */
   undo({ name, entry }: NameChange): void {
     const current = this.#entries.get(name);
     if (current === entry) {
@@ -81,8 +87,8 @@ export class SessionStatements {
   }
 
   /**
-   * Whether a Parse or Close of the name has to wait until it is known what became of an earlier one. The unnamed statement
-   * is replaced whatever it was.
+   * Whether a Parse or Close of the name has to wait until it is known what became of an earlier
+   * one. The unnamed statement is replaced whatever it was.
    */
   unsettled(name: string, position: BatchPosition): boolean {
     return name !== "" && this.#isOpen(name, position);

@@ -1,6 +1,6 @@
 /**
- * What a statement says apart from its constants: those are data, and may be secrets. Comments are left out for the same
- * reason; names stay.
+ * What a statement says apart from its constants: those are data, and may be secrets. Comments are
+ * left out for the same reason; names stay.
  */
 import { createHash } from "node:crypto";
 import type { Fingerprint } from "../../slow-statements.ts";
@@ -42,7 +42,10 @@ function withoutConstants(text: string): string {
   }
 }
 
-/** Whether a backslash escapes the quote behind it depends on a setting, where the prefix does not say so. */
+/**
+ * Whether a backslash escapes the quote behind it depends on a setting, where the prefix does not
+ * say so.
+ */
 function endIsInDoubt(constant: string): boolean {
   return constant.includes("\\'") && !/^e/i.test(constant);
 }

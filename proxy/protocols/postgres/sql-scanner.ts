@@ -1,6 +1,7 @@
 /**
- * Cuts SQL into tokens, in one pass and without copying, as PostgreSQL's own scanner does (`scan.l`) under
- * `standard_conforming_strings`. It knows no grammar: it tells what is a word from what stands in a string or a comment.
+ * Cuts SQL into tokens, in one pass and without copying, as PostgreSQL's own scanner does
+ * (`scan.l`) under `standard_conforming_strings`. It knows no grammar: it tells what is a word from
+ * what stands in a string or a comment.
  */
 
 export const TOKEN = {
@@ -133,7 +134,8 @@ export class SqlScanner {
   #number(at: number): number {
     const text = this.#text;
     let end = at + 1;
-    // Exponents and other bases are letters; only a sign after the exponent is not taken with them, and need not be.
+    // Exponents and other bases are letters; only a sign after the exponent is not taken with them,
+    // and need not be.
     while (end < text.length) {
       const next = text.charCodeAt(end);
       if ((classOf(next) & (LETTER | DIGIT)) === 0 && next !== DOT) break;

@@ -1,6 +1,7 @@
 /**
- * The first packet of a connection: SSLRequest, GSSENCRequest, CancelRequest or StartupMessage. Source: PostgreSQL
- * documentation, "Message Formats"; the bounds are those of the server (`ProcessStartupPacket`).
+ * The first packet of a connection: SSLRequest, GSSENCRequest, CancelRequest or StartupMessage.
+ * Source: PostgreSQL documentation, "Message Formats"; the bounds are those of the server
+ * (`ProcessStartupPacket`).
  */
 import { byteAt, copyOf, uint32At, zeroIn } from "../../bytes.ts";
 import { STARTUP } from "./messages.ts";
@@ -8,7 +9,10 @@ import { STARTUP } from "./messages.ts";
 export const STARTUP_BYTES_MIN = 8;
 export const STARTUP_BYTES_MAX = 10_000;
 const CANCEL_KEY_BYTES_MAX = 256;
-/** The record type with which every TLS connection begins (RFC 8446 section 5.1); no length starts with it. */
+/**
+ * The record type with which every TLS connection begins (RFC 8446 section 5.1); no length starts
+ * with it.
+ */
 const TLS_HANDSHAKE = 0x16;
 
 export type StartupPacket =
@@ -33,7 +37,9 @@ export type StartupParse =
 
 const invalid = (reason: string): StartupParse => ({ result: "invalid", reason });
 
-/** Reads one packet from `bytes[start, end)`; the length is checked before anything is waited for. */
+/**
+ * Reads one packet from `bytes[start, end)`; the length is checked before anything is waited for.
+ */
 export function parseStartup(bytes: Uint8Array, start: number, end: number): StartupParse {
   if (end > start && byteAt(bytes, start) === TLS_HANDSHAKE) {
     return { result: "packet", packet: { type: "tls" }, bytes: 0 };

@@ -1,6 +1,7 @@
 /**
- * Keys of statements: one number for all that differ only in their constants, white space, comments and the case of
- * their words. A list of constants counts as one, however long it is. `sql-fingerprint.ts` makes text of the same, for people.
+ * Keys of statements: one number for all that differ only in their constants, white space, comments
+ * and the case of their words. A list of constants counts as one, however long it is.
+ * `sql-fingerprint.ts` makes text of the same, for people.
  */
 import { SqlScanner, TOKEN } from "./sql-scanner.ts";
 
@@ -19,7 +20,10 @@ const CASE_BIT = 0x20;
 
 const scanner = new SqlScanner();
 
-/** The same number for the same statement but for its constants; that of another one with a chance of 1 in 2^53. */
+/**
+ * The same number for the same statement but for its constants; that of another one with a chance
+ * of 1 in 2^53.
+ */
 export function statementKey(text: string): number {
   let low = SEED_LOW;
   let high = SEED_HIGH;
@@ -44,7 +48,8 @@ export function statementKey(text: string): number {
     let code: number = CONSTANT;
     for (let at = start; at < end; at++) {
       if (!constant) code = text.charCodeAt(at);
-      // Letters are hashed without their case; the words of two statements hardly differ by nothing else.
+      // Letters are hashed without their case; the words of two statements hardly differ by nothing
+      // else.
       if (kind === TOKEN.word) code |= CASE_BIT;
       low = Math.imul(low ^ code, FNV_PRIME);
       high = Math.imul(high ^ code, HIGH_PRIME);

@@ -83,7 +83,8 @@ export class StatementMessages {
     const change = state.statements.set(name, statement, state.position, !present);
     upstream.statements.use(statement, state.batch);
     if (present && state.status === STATUS.failed) {
-      // In a failed transaction the server refuses to prepare: it is asked, by the one name that is always free.
+      // In a failed transaction the server refuses to prepare: it is asked, by the one name that is
+      // always free.
       upstream.unnamedOf = null;
       this.#expectStatement(EXPECT.parse, name, null, change);
       this.#host.replace(parseMessage("", statement.definition));
@@ -119,8 +120,8 @@ export class StatementMessages {
   }
 
   /**
-   * A Parse of a name that is taken. It is sent under the server's name of what has it, so that the server says what is
-   * wrong: the text, if that is, and else the name.
+   * A Parse of a name that is taken. It is sent under the server's name of what has it, so that the
+   * server says what is wrong: the text, if that is, and else the name.
    */
   #parseAgain(name: string, existing: Statement, statement: Statement): number {
     const made = this.#ensure(existing, name);
@@ -194,8 +195,8 @@ export class StatementMessages {
   }
 
   /**
-   * The messages that make a statement on the present connection and keep that within its bound, null if it is there, or
-   * `unsettled` if nobody knows.
+   * The messages that make a statement on the present connection and keep that within its bound,
+   * null if it is there, or `unsettled` if nobody knows.
    */
   #ensure(statement: Statement, clientName: string): Uint8Array | null | "unsettled" {
     const { statements } = this.#upstream();
@@ -230,7 +231,10 @@ export class StatementMessages {
     return FATE.discard;
   }
 
-  /** In place of a Parse the server gets a whole statement of ours, whose error is the only answer to be seen. */
+  /**
+   * In place of a Parse the server gets a whole statement of ours, whose error is the only answer
+   * to be seen.
+   */
   #refuseParse(denial: Denial): number {
     this.#expectStatement(EXPECT.ownParse, "", null, null);
     this.#state.expect(EXPECT.ownBind, this.#nowMs());

@@ -38,7 +38,9 @@ export class UpstreamConnection {
   settingsEpoch = 0;
   /** When it last went back to its pool. */
   idleSinceMs = 0;
-  /** What its pool does with it: keeps it, lends it to a session, or to one that holds state on it. */
+  /**
+   * What its pool does with it: keeps it, lends it to a session, or to one that holds state on it.
+   */
   use: "idle" | "lent" | "pinned" = "idle";
   /** Who watches it while nobody uses it; its pool's. */
   keeper: UpstreamOwner | null = null;
@@ -98,8 +100,8 @@ export class UpstreamConnection {
     const request = startupPacket(STARTUP.cancelRequest, this.processId, this.secretKey);
     this.#cancels += 1;
     let over = false;
-    // The server closes the connection when it has passed the request on. Where it cannot be reached, this connection
-    // is about to fail too.
+    // The server closes the connection when it has passed the request on. Where it cannot be
+    // reached, this connection is about to fail too.
     const done = (): void => {
       if (over) return;
       over = true;
@@ -118,7 +120,10 @@ export class UpstreamConnection {
     }).catch(done);
   }
 
-  /** Whether a cancel request is under way: until it is not, a query of another session could be hit by it. */
+  /**
+   * Whether a cancel request is under way: until it is not, a query of another session could be hit
+   * by it.
+   */
   get cancelling(): boolean {
     return this.#cancels > 0;
   }

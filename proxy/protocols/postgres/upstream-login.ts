@@ -1,6 +1,6 @@
 /**
- * Opening an upstream: connect, TLS where the address asks for it, StartupMessage, SCRAM as the client, and what the
- * server reports until its first ReadyForQuery.
+ * Opening an upstream: connect, TLS where the address asks for it, StartupMessage, SCRAM as the
+ * client, and what the server reports until its first ReadyForQuery.
  */
 import type { Socket } from "bun";
 import { clientProof, type ScramParameters, saltPassword } from "../../../platform/scram.ts";
@@ -18,7 +18,9 @@ import {
 import { newNonce, parseServerFirst } from "./scram-exchange.ts";
 import { openSocket, UpstreamConnection } from "./upstream-connection.ts";
 
-/** The server's refusal, with its own error message to relay, or a failure to reach it, without one. */
+/**
+ * The server's refusal, with its own error message to relay, or a failure to reach it, without one.
+ */
 export type UpstreamRefusal = {
   readonly refused: true;
   readonly sqlState: string;
@@ -30,8 +32,8 @@ export type UpstreamRefusal = {
 const LOGIN_MESSAGE_BYTES_MAX = 65_536;
 
 /**
- * Resolves with a connection that is ready for its first query, or with a refusal; never rejects. `parameters` go into
- * the StartupMessage after user and database.
+ * Resolves with a connection that is ready for its first query, or with a refusal; never rejects.
+ * `parameters` go into the StartupMessage after user and database.
  */
 export function connectUpstream(
   target: UpstreamTarget,

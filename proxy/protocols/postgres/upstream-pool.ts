@@ -1,6 +1,7 @@
 /**
- * Pools: the connections to one database that sessions with the same startup parameters share. A connection is lent to
- * one session at a time, for as long as that has something under way or holds state; it comes back clean or not at all.
+ * Pools: the connections to one database that sessions with the same startup parameters share. A
+ * connection is lent to one session at a time, for as long as that has something under way or holds
+ * state; it comes back clean or not at all.
  *
  * A pool belongs to one database of one org: a connection never crosses tenants.
  */
@@ -45,7 +46,9 @@ export type UpstreamPoolOptions = {
 
 type Waiting = { readonly waiter: UpstreamWaiter; readonly sinceMs: number };
 
-/** How long an estimate waits for a connection, and for its answer; without one the statement runs. */
+/**
+ * How long an estimate waits for a connection, and for its answer; without one the statement runs.
+ */
 const ESTIMATE_WAIT_MS = 250;
 const ESTIMATE_DEADLINE_MS = 1_000;
 
@@ -62,7 +65,10 @@ export class UpstreamPool implements ComputeUser {
   readonly #idle: UpstreamConnection[] = [];
   /** How many are lent, those pinned included. */
   #lent = 0;
-  /** How many are lent to sessions that hold state on them: they do not count, or a few would keep all others out. */
+  /**
+   * How many are lent to sessions that hold state on them: they do not count, or a few would keep
+   * all others out.
+   */
   #pinned = 0;
   readonly #waiting: Waiting[] = [];
   #opening = 0;
@@ -165,9 +171,9 @@ export class UpstreamPool implements ComputeUser {
   }
 
   /**
-   * The planner's cost of a statement, asked over a connection that is free or becomes so in time; null where it cannot be
-   * told. `session` is on whose behalf. A session that has a connection does not wait for another, or all might for
-   * each other's.
+   * The planner's cost of a statement, asked over a connection that is free or becomes so in time;
+   * null where it cannot be told. `session` is on whose behalf. A session that has a connection
+   * does not wait for another, or all might for each other's.
    */
   async estimateCost(session: Session, text: string): Promise<number | null> {
     const upstream = this.take() ?? (await this.#lentInTime(session));
@@ -250,14 +256,20 @@ export class UpstreamPool implements ComputeUser {
     this.discard(upstream);
   }
 
-  /** The tier's settings have changed: connections that were started with the old ones are not lent again. */
+  /**
+   * The tier's settings have changed: connections that were started with the old ones are not lent
+   * again.
+   */
   renewSettings(): void {
     this.#settingsEpoch += 1;
     this.closeIdle();
     this.#openIfRoom();
   }
 
-  /** Called several times a second: closes what has been idle, and refuses those who have waited too long. */
+  /**
+   * Called several times a second: closes what has been idle, and refuses those who have waited too
+   * long.
+   */
   sweep(nowMs: number): void {
     while (this.#idle.length > 0) {
       const oldest = this.#idle[0] as UpstreamConnection;
@@ -362,7 +374,9 @@ export class UpstreamPool implements ComputeUser {
     lease?.users.add(this);
   }
 
-  /** Watches a connection that nobody uses: one that the server ends is forgotten without a word. */
+  /**
+   * Watches a connection that nobody uses: one that the server ends is forgotten without a word.
+   */
   #keeperOf(upstream: UpstreamConnection): UpstreamOwner {
     upstream.keeper ??= {
       upstreamData() {},
@@ -380,7 +394,10 @@ export class UpstreamPool implements ComputeUser {
 const DISCARD_ALL = message("Q", "DISCARD ALL");
 const CLEANED = message("Z", Uint8Array.of(0x49));
 
-/** Runs DISCARD ALL on a connection and puts it back into its pool when the server says that it is idle. */
+/**
+ * Runs DISCARD ALL on a connection and puts it back into its pool when the server says that it is
+ * idle.
+ */
 class Cleaning implements UpstreamOwner {
   readonly #upstream: UpstreamConnection;
   readonly #pool: UpstreamPool;

@@ -41,7 +41,10 @@ export class UpstreamPools {
     this.#options = options;
   }
 
-  /** The pool for a session's database, role and startup parameters; `leave` it when the session ends. */
+  /**
+   * The pool for a session's database, role and startup parameters; `leave` it when the session
+   * ends.
+   */
   join(session: Session, parameters: ReadonlyMap<string, string>): UpstreamPool {
     let org = this.#orgs.get(session.orgId);
     if (org === undefined) {

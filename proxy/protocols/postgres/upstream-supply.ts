@@ -1,6 +1,7 @@
 /**
- * Opening upstreams for sessions: finds or wakes the target, logs in, and where the login is refused for something that
- * the tenant did to its own role or database, has that repaired once and tries again.
+ * Opening upstreams for sessions: finds or wakes the target, logs in, and where the login is
+ * refused for something that the tenant did to its own role or database, has that repaired once and
+ * tries again.
  */
 import type { Log } from "../../../platform/log.ts";
 import { type Denial, upstreamUnavailable } from "../../denial.ts";
@@ -17,7 +18,10 @@ export type UpstreamSupplyOptions = {
   readonly metrics: ProxyMetrics;
   readonly nowMs: () => number;
   readonly connectDeadlineMs: number;
-  /** Sets the role's password again and lifts what keeps it from logging in. Rejects when that cannot be done. */
+  /**
+   * Sets the role's password again and lifts what keeps it from logging in. Rejects when that
+   * cannot be done.
+   */
   readonly repairLogin: (session: Session) => Promise<void>;
 };
 
@@ -27,8 +31,8 @@ export type UpstreamSupply = (
 ) => Promise<UpstreamConnection | Denial>;
 
 /**
- * Refusals that a tenant can bring about itself: a changed password, a connection limit or ALLOW_CONNECTIONS on its own
- * database, a revoked CONNECT, a preloaded library that is not there.
+ * Refusals that a tenant can bring about itself: a changed password, a connection limit or
+ * ALLOW_CONNECTIONS on its own database, a revoked CONNECT, a preloaded library that is not there.
  */
 const REPAIRABLE = new Set(["28P01", "28000", "53300", "55000", "42501", "58P01"]);
 

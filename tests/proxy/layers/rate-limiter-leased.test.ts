@@ -1,4 +1,6 @@
-/** Layer 4 over several members: what all of them admit together, on books in memory and in Redis. */
+/**
+ * Layer 4 over several members: what all of them admit together, on books in memory and in Redis.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { newOrgId, type OrgId } from "../../../platform/ids.ts";
 import { silentLog } from "../../../platform/log.ts";
@@ -56,7 +58,10 @@ function limitersInMemory(count: number): Promise<RateLimiter[]> {
   );
 }
 
-/** A client that sends its next request as soon as the last has been admitted, until it is told to stop. */
+/**
+ * A client that sends its next request as soon as the last has been admitted, until it is told to
+ * stop.
+ */
 function saturate(limiter: OrgLimiter, admittedAtMs: number[]): { stop(): void } {
   let stopped = false;
   const waiter = {
@@ -79,7 +84,10 @@ function saturate(limiter: OrgLimiter, admittedAtMs: number[]): { stop(): void }
   };
 }
 
-/** By how many requests the fullest window holds more than burst + rate·t, over every window there is. */
+/**
+ * By how many requests the fullest window holds more than burst + rate·t, over every window there
+ * is.
+ */
 function excess(admittedAtMs: readonly number[], limitQps: number): number {
   const sorted = [...admittedAtMs].sort((a, b) => a - b);
   let worst = Number.NEGATIVE_INFINITY;

@@ -99,7 +99,8 @@ for (const { name, members, runs } of IMPLEMENTATIONS) {
       await one.turns(orgId, { ...nothing, limitQps, least: 6, most: 6 });
       const kept = { ...nothing, limitQps, leased: 6, spent: 4, kept: 2, least: 3, most: 3 };
       expect(await one.turns(orgId, kept)).toMatchObject({ keptHeld: true, granted: 3 });
-      // Four are spent and five reserved: of the ten there is one, and what has been worked off since.
+      // Four are spent and five reserved: of the ten there is one, and what has been worked off
+      // since.
       const rest = await other.turns(orgId, { ...nothing, limitQps, least: 1, most: 10 });
       expect(rest.granted).toBeLessThanOrEqual(2);
     });
@@ -111,7 +112,8 @@ for (const { name, members, runs } of IMPLEMENTATIONS) {
       const ask: TurnAsk = { ...nothing, limitQps, least: 1, most: 1 };
       await one.turns(orgId, ask);
       const asked = nowMs();
-      // The lease runs for a second; then its turn counts as spent at its end, and takes another to be worked off.
+      // The lease runs for a second; then its turn counts as spent at its end, and takes another to
+      // be worked off.
       await until("a turn", async () => (await other.turns(orgId, ask)).granted === 1, 4_000);
       expect(nowMs() - asked).toBeGreaterThanOrEqual(1_900);
     });

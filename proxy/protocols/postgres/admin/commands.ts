@@ -11,8 +11,8 @@ const SHOW = /^show\s+([a-z]+)(?:\s+(\S+))?$/i;
 const COMMANDS_HINT = "SHOW HELP lists the commands.";
 
 /**
- * What a Query message with this text is answered with, but for its ReadyForQuery. After an error nothing more of the text
- * is looked at.
+ * What a Query message with this text is answered with, but for its ReadyForQuery. After an error
+ * nothing more of the text is looked at.
  */
 export function runCommands(query: string, views: readonly View[]): readonly Uint8Array[] {
   const statements = query

@@ -1,4 +1,7 @@
-/** An operator's session: it answers simple queries from views of this process and never goes to a database. */
+/**
+ * An operator's session: it answers simple queries from views of this process and never goes to a
+ * database.
+ */
 import { type Denial, protocolViolation } from "../../../denial.ts";
 import type { ClientOwner } from "../client-connection.ts";
 import { errorResponse } from "../errors.ts";

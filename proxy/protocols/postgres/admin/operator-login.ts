@@ -7,8 +7,8 @@ import { proveByScram } from "../scram-login.ts";
 import { OPERATOR_DATABASE, type Operators } from "./operators.ts";
 
 /**
- * What clients look at before they send anything. The version is the oldest that every psql still talks to without a
- * warning.
+ * What clients look at before they send anything. The version is the oldest that every psql still
+ * talks to without a warning.
  */
 const PARAMETERS: ReadonlyMap<string, string> = new Map([
   ["server_version", "10.0 (O7s)"],

@@ -1,6 +1,6 @@
 /**
- * Operators' way in: a user and a virtual database that no org can have, the operator key as the password, over the same
- * SCRAM exchange and under the same limits for failures as everyone's.
+ * Operators' way in: a user and a virtual database that no org can have, the operator key as the
+ * password, over the same SCRAM exchange and under the same limits for failures as everyone's.
  */
 import { randomBytes } from "node:crypto";
 import {

@@ -1,4 +1,7 @@
-/** What a server answers to a simple query: a table, a notice, an error. All values are in text format. */
+/**
+ * What a server answers to a simple query: a table, a notice, an error. All values are in text
+ * format.
+ */
 import { message } from "../messages.ts";
 
 export type Column = { readonly name: string; readonly type: "text" | "int8" };
@@ -26,7 +29,8 @@ export function tableMessages(columns: readonly Column[], rows: readonly Row[]):
 function rowDescription(columns: readonly Column[]): Uint8Array {
   const fields = columns.flatMap(({ name, type }) => {
     const { oid, bytes } = TYPES[type];
-    // The table and the column that it comes from: none. The last field says that its values are text.
+    // The table and the column that it comes from: none. The last field says that its values are
+    // text.
     return [name, 0, int16(0), oid, int16(bytes), NO_TYPE_MODIFIER, int16(0)];
   });
   return message("T", int16(columns.length), ...fields);

@@ -1,4 +1,7 @@
-/** What operators can look at: each view is a table of what this process knows at the moment of asking. */
+/**
+ * What operators can look at: each view is a table of what this process knows at the moment of
+ * asking.
+ */
 import { databaseAddress } from "../../../../platform/databases.ts";
 import type { OrgId } from "../../../../platform/ids.ts";
 import type { Tenant } from "../../../../platform/tenants.ts";

@@ -1,4 +1,7 @@
-/** Which values of which settings a tier's sessions may have, and what connections to servers start with. */
+/**
+ * Which values of which settings a tier's sessions may have, and what connections to servers start
+ * with.
+ */
 import { describe, expect, test } from "bun:test";
 import { TIER_LIMITS } from "../../../../platform/tiers.ts";
 import {

@@ -12,7 +12,9 @@ function inBuffer<T>(tag: string, read: (bytes: Uint8Array, start: number, end: 
 const rows = (tag: string): number => inBuffer(tag, tagRows);
 const name = (tag: string): string => inBuffer(tag, tagName);
 
-/** PostgreSQL documentation, "Message Formats", CommandComplete; and src/include/tcop/cmdtaglist.h. */
+/**
+ * PostgreSQL documentation, "Message Formats", CommandComplete; and src/include/tcop/cmdtaglist.h.
+ */
 const TAGS: readonly (readonly [tag: string, rows: number, name: string])[] = [
   ["SELECT 0", 0, "SELECT"],
   ["SELECT 5", 5, "SELECT"],

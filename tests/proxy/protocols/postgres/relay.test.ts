@@ -1,4 +1,6 @@
-/** What comes through O7s is byte for byte what PostgreSQL says, however the client's bytes are cut. */
+/**
+ * What comes through O7s is byte for byte what PostgreSQL says, however the client's bytes are cut.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { NetConnectOpts } from "node:net";
 import fc from "fast-check";

@@ -1,4 +1,7 @@
-/** A fingerprint has none of a statement's data and is the same for statements that differ only in that. */
+/**
+ * A fingerprint has none of a statement's data and is the same for statements that differ only in
+ * that.
+ */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { fingerprintOf } from "../../../../proxy/protocols/postgres/sql-fingerprint.ts";
