@@ -36,8 +36,7 @@ export function createComponents(parts: PlatformParts): readonly Component[] {
   const shared = server(parts, "shared-postgres", "shared PostgreSQL", {
     max_connections: SHARED_CONNECTIONS_MAX,
     shared_buffers: "128MB",
-    // What tenants do wrong is for them to see; in the log it could tell of their data, and fill
-    // the disk.
+    // What tenants do wrong is for them to see; in the log it would tell of their data.
     log_min_messages: "fatal",
   });
   const { settings, secrets, runDirectory, stateDirectory, environment, logs } = parts;

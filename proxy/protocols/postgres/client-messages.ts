@@ -192,7 +192,7 @@ export class ClientMessages implements FrameReceiver, StatementMessagesHost {
       // It ends what a batch has left open, and the unnamed statement with it.
       state.batchOpen = false;
       state.statements.set("", null, state.position);
-      this.#upstream().unnamedOf = null;
+      this.#upstream().unnamed = null;
       state.batch += 1;
       const looked = this.look(text ?? (whole ? "" : null));
       const refusal = verdict ?? looked;

@@ -36,7 +36,7 @@ export function estimateCost(
   done: (cost: number | null, reusable: boolean) => void,
 ): void {
   upstream.own(new Estimating(done));
-  upstream.unnamedOf = null;
+  upstream.unnamed = null;
   const values = Array.from({ length: parametersIn(text) }, () => "NULL").join(", ");
   const explain = `EXPLAIN (FORMAT JSON) EXECUTE ${NAME}${values === "" ? "" : `(${values})`}`;
   upstream.write(

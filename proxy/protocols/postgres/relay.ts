@@ -446,7 +446,7 @@ export class Relay
     if (this.#clientBehind || nowMs - state.lastTrafficMs < VERIFY_AFTER_MS) return;
     state.heldStates.asked();
     state.replies.push(EXPECT.ownQuery);
-    upstream.unnamedOf = null; // A Query ends the server's unnamed statement.
+    upstream.unnamed = null; // A Query ends the server's unnamed statement.
     upstream.write(askForState);
   }
 

@@ -366,7 +366,7 @@ export class ServerReplies implements FrameReceiver {
     const { upstream, pendingStatements } = this.#state;
     const pending = pendingStatements.shift();
     if (pending === undefined || upstream === null) return pending;
-    if (pending.statement === null) upstream.unnamedOf = null;
+    if (pending.statement === null) upstream.unnamed = null;
     else upstream.statements.delete(pending.statement);
     return pending;
   }

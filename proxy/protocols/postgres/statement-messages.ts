@@ -85,7 +85,7 @@ export class StatementMessages {
     if (present && state.status === STATUS.failed) {
       // In a failed transaction the server refuses to prepare: it is asked, by the one name that is
       // always free.
-      upstream.unnamedOf = null;
+      upstream.unnamed = null;
       this.#expectStatement(EXPECT.parse, name, null, change);
       this.#host.replace(parseMessage("", statement.definition));
       return FATE.discard;
@@ -112,8 +112,9 @@ export class StatementMessages {
   #parseUnnamed(definition: Uint8Array): number {
     const state = this.#state;
     state.unkept.delete("");
-    const change = state.statements.set("", { serverName: "", definition }, state.position);
-    this.#upstream().unnamedOf = state;
+    const statement = { serverName: "", definition };
+    const change = state.statements.set("", statement, state.position);
+    this.#upstream().unnamed = statement;
     this.#upstream().unnamedBatch = state.batch;
     this.#expectStatement(EXPECT.parse, "", null, change);
     return FATE.forward;
@@ -172,7 +173,7 @@ export class StatementMessages {
   #useUnnamed(kind: number, statement: Statement | null): number {
     const state = this.#state;
     const upstream = this.#upstream();
-    if (statement !== null && upstream.unnamedOf === state) {
+    if (statement !== null && upstream.unnamed === statement) {
       const { unnamedBatch } = upstream;
       if (unnamedBatch !== SETTLED && unnamedBatch < state.batch) return this.#host.wait("answers");
       state.expectUse(kind, "", this.#nowMs());
@@ -180,12 +181,12 @@ export class StatementMessages {
     }
     if (statement === null) {
       // The server refuses it: it may have another session's, which is closed first.
-      upstream.unnamedOf = null;
+      upstream.unnamed = null;
       this.#expectStatement(EXPECT.ownClose, "", null, null);
       this.#host.replace(closeStatementMessage(""));
     } else {
       // Its connection has changed since the Parse: it is made again on this one.
-      upstream.unnamedOf = state;
+      upstream.unnamed = statement;
       upstream.unnamedBatch = state.batch;
       this.#expectStatement(EXPECT.ownParse, "", null, null);
       this.#host.replace(parseMessage("", statement.definition));
@@ -239,7 +240,7 @@ export class StatementMessages {
     this.#expectStatement(EXPECT.ownParse, "", null, null);
     this.#state.expect(EXPECT.ownBind, this.#nowMs());
     this.#expectStatement(EXPECT.parse, "", null, null);
-    this.#upstream().unnamedOf = null;
+    this.#upstream().unnamed = null;
     this.#host.replace(refusingBatch(this.#host.logged(denial)));
     return FATE.discard;
   }

@@ -3,7 +3,7 @@ import type { Socket } from "bun";
 import { type ServerAddress, unixSocketPath } from "../../../platform/endpoints.ts";
 import { Outbox } from "../../outbox.ts";
 import { STARTUP, startupPacket, terminateMessage } from "./messages.ts";
-import { UpstreamStatements } from "./prepared-statements.ts";
+import { type Statement, UpstreamStatements } from "./prepared-statements.ts";
 
 /** Who gets what the server sends. Called synchronously; bytes are only valid during the call. */
 export type UpstreamOwner = {
@@ -30,9 +30,9 @@ export class UpstreamConnection {
   secretKey: Uint8Array = new Uint8Array(4);
   readonly parameters = new Map<string, string>();
   readonly statements = new UpstreamStatements(STATEMENTS_MAX);
-  /** Whose unnamed statement it has. */
-  unnamedOf: object | null = null;
-  /** The batch of that session in which it was made, or `SETTLED` once the server has said so. */
+  /** The unnamed statement that it has: this very one, not just one of the same session. */
+  unnamed: Statement | null = null;
+  /** The batch of its session in which it was made, or `SETTLED` once the server has said so. */
   unnamedBatch = SETTLED;
   /** Which state of its pool's settings it was opened with. */
   settingsEpoch = 0;

@@ -237,7 +237,7 @@ export class UpstreamPool implements ComputeUser {
   /** Takes back a connection whose session has left state on it: it is made as new first. */
   giveBackUsed(upstream: UpstreamConnection): void {
     upstream.statements.clear();
-    upstream.unnamedOf = null;
+    upstream.unnamed = null;
     upstream.own(new Cleaning(upstream, this));
     upstream.write(DISCARD_ALL);
   }
