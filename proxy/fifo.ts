@@ -1,3 +1,6 @@
+/** Places at the front that are tolerated before they are given up. */
+const COMPACTED_AT = 1_024;
+
 /**
  * A queue whose ends both cost the same however long it is; an array's `shift` moves all that is
  * behind.
@@ -24,7 +27,14 @@ export class Fifo<T> {
     this.#entries[this.#head] = undefined;
     this.#head += 1;
     if (this.#head === this.#entries.length) this.clear();
+    else if (this.#head >= COMPACTED_AT && this.#head * 2 >= this.#entries.length) this.#compact();
     return entry;
+  }
+
+  /** A queue that never runs empty must not keep the places of all that was ever in it. */
+  #compact(): void {
+    this.#entries = this.#entries.slice(this.#head);
+    this.#head = 0;
   }
 
   clear(): void {

@@ -9,9 +9,6 @@ export type Actor = {
   readonly requestId: string | null;
 };
 
-/** The platform itself, finishing what was cut off. */
-export const PLATFORM_ACTOR: Actor = { name: "platform", requestId: null };
-
 export type AuditEntry = {
   /** What was done, e.g. `org.suspend`. */
   readonly action: string;

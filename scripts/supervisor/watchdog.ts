@@ -1,14 +1,24 @@
 /**
- * Sees to it that nothing is left should the supervisor be killed: a shell waits for the end of its
- * input, which comes with the end of the supervisor, and then ends what it has left.
+ * Sees to it that nothing is left should a process be killed: a shell waits for the end of its
+ * input, which comes with the end of the process, and then ends what it has left.
  */
 import path from "node:path";
 
 const MAIN = path.join(import.meta.dirname, "main.ts");
 
-export function watchOver(stateDirectory: string): { end(): void } {
-  const script = 'read -r word; test "$word" = done || exec "$0" "$1" reap "$2"';
-  const shell = Bun.spawn(["/bin/sh", "-c", script, process.execPath, MAIN, stateDirectory], {
+export type Watchdog = { end(): void };
+
+export function watchOver(stateDirectory: string): Watchdog {
+  return whenKilled('exec "$0" "$1" reap "$2"', [process.execPath, MAIN, stateDirectory]);
+}
+
+/**
+ * Runs a shell script should this process end without having called `end`. The script finds `words`
+ * as `$0`, `$1` and so on; its working directory is the root.
+ */
+export function whenKilled(script: string, words: readonly string[]): Watchdog {
+  const waiting = `read -r word; test "$word" = done && exit\n${script}`;
+  const shell = Bun.spawn(["/bin/sh", "-c", waiting, ...words], {
     cwd: "/",
     stdin: "pipe",
     stdout: "ignore",

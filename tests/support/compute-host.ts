@@ -26,6 +26,7 @@ import {
   upstreamVerifier,
 } from "../../platform/upstream-credentials.ts";
 import { type Service, startService } from "../../scripts/bench/service.ts";
+import { whenKilled } from "../../scripts/supervisor/watchdog.ts";
 import { temporaryRoot } from "./temporary-root.ts";
 
 const MASTER_KEY = parseMasterKey("7c".repeat(32)) as MasterKey;
@@ -142,24 +143,11 @@ async function keepTemplate(directory: string): Promise<void> {
  * of its input. The host's lock says which process it is; it stops its computes itself.
  */
 function watchOver(directory: string): { end(): void } {
-  const script = `read -r word; test "$word" = done && exit
-    pid=$(sed -n 's/.*"pid":\\([0-9]*\\).*/\\1/p' "$0/host.lock")
+  const script = `pid=$(sed -n 's/.*"pid":\\([0-9]*\\).*/\\1/p' "$0/host.lock")
     test -n "$pid" && kill -TERM "$pid"
     for try in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" || break; sleep 0.3; done
     rm -rf "$0"`;
-  const shell = Bun.spawn(["sh", "-c", script, directory], {
-    stdin: "pipe",
-    stdout: "ignore",
-    stderr: "ignore",
-    detached: true,
-  });
-  shell.unref();
-  return {
-    end: () => {
-      shell.stdin.write("done\n");
-      void shell.stdin.end();
-    },
-  };
+  return whenKilled(script, [directory]);
 }
 
 /** A compute to be: ids of its own, and a verifier of the password that `connectTo` uses. */

@@ -16,6 +16,7 @@ import { findPostgres, type PostgresBinaries } from "../../computes/postgres/bin
 import { initializeDataDirectory, SUPERUSER } from "../../computes/postgres/data-directory.ts";
 import { type PostgresServer, startServer, stopServer } from "../../computes/postgres/server.ts";
 import { chooseServerUser, giveTo, type ServerUser } from "../../computes/postgres/server-user.ts";
+import { whenKilled } from "../../scripts/supervisor/watchdog.ts";
 import { temporaryRoot } from "./temporary-root.ts";
 
 export type TestPostgres = {
@@ -159,21 +160,8 @@ async function copyDirectory(from: string, to: string): Promise<void> {
  * end of its input, which comes with the end of whoever holds the pipe's other end.
  */
 function watchOver(pid: number, home: string): { end(): void } {
-  const script = `read -r word; test "$word" = done && exit
-    kill -QUIT "$0"
+  const script = `kill -QUIT "$0"
     for try in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$0" || break; sleep 0.3; done
     rm -rf "$1"`;
-  const shell = Bun.spawn(["sh", "-c", script, String(pid), home], {
-    stdin: "pipe",
-    stdout: "ignore",
-    stderr: "ignore",
-    detached: true,
-  });
-  shell.unref();
-  return {
-    end: () => {
-      shell.stdin.write("done\n");
-      void shell.stdin.end();
-    },
-  };
+  return whenKilled(script, [String(pid), home]);
 }
